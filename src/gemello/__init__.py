@@ -1,0 +1,71 @@
+"""gemello: digital twins in biology and medicine. A twin is a model plus what one subject's data say about it.
+
+This is the front door. Every public name is here and is loaded when it is first asked for, so that `import gemello` is
+quick, opens nothing and starts no JAX. A new name takes two lines: one in the table, one in the block below it
+(tests/test_front_door.py holds them together). Inside gemello nobody comes in by this door.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gemello.base.version import __version__
+
+_HOMES = {  # public name: module that it lives in
+    # errors
+    "ConvergenceError": "gemello.base.errors",
+    "DataError": "gemello.base.errors",
+    "DomainError": "gemello.base.errors",
+    "GemelloError": "gemello.base.errors",
+    "ModelError": "gemello.base.errors",
+    "RefusalError": "gemello.base.errors",
+    "SolverError": "gemello.base.errors",
+    "UnsupportedError": "gemello.base.errors",
+    # provenance
+    "Provenance": "gemello.base.provenance",
+    # the contract of a model
+    "Balance": "gemello.model.contract",
+    "Card": "gemello.model.card",
+    "Covariate": "gemello.model.contract",
+    "Model": "gemello.model.contract",
+    "Output": "gemello.model.contract",
+    "Parameter": "gemello.model.parameters",
+    "ParameterTable": "gemello.model.parameters",
+    "Port": "gemello.model.contract",
+    "Residual": "gemello.model.contract",
+}
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from gemello.base.errors import ConvergenceError as ConvergenceError
+    from gemello.base.errors import DataError as DataError
+    from gemello.base.errors import DomainError as DomainError
+    from gemello.base.errors import GemelloError as GemelloError
+    from gemello.base.errors import ModelError as ModelError
+    from gemello.base.errors import RefusalError as RefusalError
+    from gemello.base.errors import SolverError as SolverError
+    from gemello.base.errors import UnsupportedError as UnsupportedError
+    from gemello.base.provenance import Provenance as Provenance
+    from gemello.model.card import Card as Card
+    from gemello.model.contract import Balance as Balance
+    from gemello.model.contract import Covariate as Covariate
+    from gemello.model.contract import Model as Model
+    from gemello.model.contract import Output as Output
+    from gemello.model.contract import Port as Port
+    from gemello.model.contract import Residual as Residual
+    from gemello.model.parameters import Parameter as Parameter
+    from gemello.model.parameters import ParameterTable as ParameterTable
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the table is the list)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gemello' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,1 @@
+"""Vancomycin in hospitalised adults with and without haemodialysis (vancomycin_goti2018)."""

@@ -1,0 +1,1 @@
+"""One compartment with saturable elimination (mm1_iv, mm1_oral)."""

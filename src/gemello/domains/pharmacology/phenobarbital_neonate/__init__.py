@@ -1,0 +1,1 @@
+"""Phenobarbital in neonates (pheno)."""

@@ -1,0 +1,1 @@
+"""Target-mediated drug disposition, full binding model (tmdd)."""

@@ -1,0 +1,1 @@
+"""Theophylline after a single oral dose (theoph_oral, theoph_fo)."""

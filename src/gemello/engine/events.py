@@ -1,0 +1,192 @@
+"""Slots resolved with individual parameters: effective times, amounts and rates; then what each does to the state.
+
+Semantics are NONMEM's (Users Guide VI, PREDPP): a lag shifts the dose; bioavailability scales an amount, and the duration
+(not the rate) of an infusion given by its rate; a steady state with lag is taken at phase `interval − lag`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gemello.engine.plan import BOLUS, END, NONE, PAD, RESET, SIGNAL, START, STEADY, STEADY_RATE, Plan, Slots
+from gemello.engine.solvers.lu import factor, solve
+
+
+class Actions(NamedTuple):
+    """Slots in order of effect, (slots, lanes) each: effective time, kind, port, amount (F included), rate, duration,
+    interval, lag, add, epoch, segment row, and for a steady state the number of earlier infusions that have an END slot."""
+
+    time: Any
+    kind: Any
+    port: Any
+    amount: Any
+    rate: Any
+    duration: Any
+    interval: Any
+    lag: Any
+    add: Any
+    epoch: Any
+    segment: Any
+    copies: Any
+
+
+def _of_port(slots: Slots, p: Any, plan: Plan, field: str, default: float) -> Any:
+    """Value (slots, lanes) of the individual parameter that `field` names for each slot's port; a float where none does."""
+    out: Any = default
+    for q, port in enumerate(plan.ports):
+        name = getattr(port, field)
+        if name is None:
+            continue
+        value = getattr(p, name)
+        if plan.varying and value.ndim == 2:
+            lanes = max(value.shape[1], slots.record.shape[1])
+            value = jnp.broadcast_to(value, (value.shape[0], lanes))
+            value = jnp.take_along_axis(value, jnp.broadcast_to(slots.record, (slots.record.shape[0], lanes)), axis=0)
+        out = jnp.where(slots.port == q, value, out)
+    return out
+
+
+def _running(duration: Any, lag: Any, interval: Any) -> Any:
+    """How many earlier infusions of a steady state still run at its record: those k with k·interval < duration + lag."""
+    return jnp.maximum(jnp.ceil((duration + lag) / interval - 1e-9) - 1.0, 0.0)  # the same margin as in compile_timeline
+
+
+def resolve(slots: Slots, p: Any, plan: Plan) -> tuple[Actions, Any]:
+    """Actions in order of effect, and `where`: (slots, lanes) position of each slot in that order (None: as given)."""
+    fraction = _of_port(slots, p, plan, "bioavailability", 1.0)
+    lag = _of_port(slots, p, plan, "lag", 0.0)
+    dose = (slots.kind == BOLUS) | (slots.kind == START) | (slots.kind == END) | (slots.kind == STEADY)
+    amount = jnp.where(dose, fraction * slots.amount, slots.amount)
+    duration, rate = jnp.zeros_like(amount), slots.rate
+    if plan.kinds & {START, END, STEADY}:
+        explicit = slots.rate > 0
+        duration = jnp.where(explicit, amount / jnp.where(explicit, slots.rate, 1.0), 0.0)
+        modelled_duration = _of_port(slots, p, plan, "duration", 0.0)
+        modelled_rate = _of_port(slots, p, plan, "rate", 0.0)
+        by_duration, by_rate = (slots.rate == -2) & dose, (slots.rate == -1) & dose
+        safe_duration = jnp.where(by_duration, modelled_duration, 1.0)
+        safe_rate = jnp.where(by_rate, modelled_rate, 1.0)
+        duration = jnp.where(by_duration, safe_duration, jnp.where(by_rate, amount / safe_rate, duration))
+        rate = jnp.where(by_duration, amount / safe_duration, jnp.where(by_rate, safe_rate, slots.rate))
+    kind, time = slots.kind, slots.time
+    if plan.kinds & {BOLUS, START, END}:
+        given = (kind == BOLUS) | (kind == START) | (kind == END)
+        time = jnp.where(given, time + lag, time)
+        if END in plan.kinds:
+            end = jnp.maximum(time + duration - slots.copy * slots.interval, slots.time)
+            over = (kind == END) & (slots.copy > _running(duration, lag, slots.interval))  # had already stopped
+            time = jnp.where(kind == END, jnp.where(over, slots.time, end), time)
+            kind = jnp.where(over, NONE, kind)
+    actions = Actions(time, kind, slots.port, amount, rate, duration, slots.interval, lag + 0 * time, slots.add, slots.epoch, slots.segment, slots.copy)
+    if not plan.dynamic:
+        return actions, None
+    shape = jnp.broadcast_shapes(*(jnp.shape(a) for a in actions))
+    actions = Actions(*(jnp.broadcast_to(a, shape) for a in actions))
+    last_time = jnp.max(jnp.where(jnp.isinf(actions.time), -jnp.inf, actions.time), axis=0)
+    actions = actions._replace(time=jnp.where(actions.kind == PAD, last_time, actions.time))
+    order = jnp.argsort(jax.lax.stop_gradient(actions.time), axis=0, stable=True)
+    actions = Actions(*(jnp.take_along_axis(a, order, axis=0) for a in actions))
+    # a segment is governed by the next record (next observation carried backward); only records carry a row >= 0
+    last = jnp.max(actions.segment, axis=0)
+    row = jnp.where(actions.segment >= 0, actions.segment, jnp.iinfo(jnp.int32).max)
+    row = jnp.minimum(jax.lax.cummin(row, axis=0, reverse=True), last)
+    return actions._replace(segment=row), jnp.argsort(order, axis=0, stable=True)
+
+
+class Held(NamedTuple):
+    """What acts on a lane between slots: zero-order rates into each state, signal levels, the epoch."""
+
+    rates: tuple[Any, ...]
+    signals: tuple[Any, ...]
+    epoch: Any
+
+
+Flow = Callable[[Any, Any, Any], Any]  # (dt, y, rates) -> y
+
+
+def act(a: Actions, y: Any, held: Held, initial: Any, flow: Flow, plan: Plan, linear: bool) -> tuple[Any, Held]:
+    """State and held inputs after the action `a` (one row of Actions, entries (lanes,))."""
+    kinds, of = plan.kinds, type(y)
+    if RESET in kinds or STEADY in kinds or STEADY_RATE in kinds:
+        clean = (a.kind == RESET) | (((a.kind == STEADY) | (a.kind == STEADY_RATE)) & (a.add == 0))
+        y = of(*(jnp.where(clean, i, v) for i, v in zip(initial, y, strict=True)))
+        held = Held(tuple(jnp.where(clean, 0.0, r) for r in held.rates), held.signals, jnp.where(clean, a.epoch, held.epoch))
+    live = a.epoch == held.epoch
+    if STEADY in kinds or STEADY_RATE in kinds:
+        y, held = _to_steady_state(a, y, held, initial, flow, plan, linear)
+    rates, signals = list(held.rates), list(held.signals)
+    new = list(y)
+    for q, port in enumerate(plan.ports):
+        here = live & (a.port == q)
+        if port.state >= 0:
+            s = port.state
+            if BOLUS in kinds:
+                new[s] = new[s] + jnp.where(here & (a.kind == BOLUS), a.amount, 0.0)
+            if START in kinds or END in kinds:
+                change = jnp.where(a.kind == START, a.rate, jnp.where(a.kind == END, -a.rate, 0.0))
+                rates[s] = rates[s] + jnp.where(here, change, 0.0)
+        elif SIGNAL in kinds:
+            s = port.signal
+            signals[s] = jnp.where((a.port == q) & (a.kind == SIGNAL), a.amount, signals[s])
+    return of(*new), Held(tuple(rates), tuple(signals), held.epoch)
+
+
+def _to_steady_state(a: Actions, y: Any, held: Held, initial: Any, flow: Flow, plan: Plan, linear: bool) -> tuple[Any, Held]:
+    """Steady state of equal doses every `interval` at phase `interval − lag`, the infusions that still run included.
+
+    The state just before a dose is the fixed point of the map over one interval, found by Newton's method (exact in one
+    step for a linear model). STEADY_RATE is the steady state of a constant rate, whose infusion then ends.
+    """
+    steady, constant = a.kind == STEADY, a.kind == STEADY_RATE
+    wanted = steady | constant
+    interval = jnp.where(steady, a.interval, 24.0)  # any period serves a constant rate
+    rate = jnp.where(wanted, a.rate, 0.0)
+    duration = jnp.where(steady, a.duration, 0.0)
+    bolus = jnp.where(steady & (a.rate == 0), a.amount, 0.0)
+    whole = jnp.floor(duration / interval)
+    part = jnp.clip(duration - whole * interval, 0.0, interval)
+    base = jnp.where(constant, 1.0, whole)
+    into = [jnp.zeros_like(rate) for _ in y]
+    for q, port in enumerate(plan.ports):
+        if port.state >= 0:
+            into[port.state] = into[port.state] + jnp.where(a.port == q, 1.0, 0.0)
+    of = type(y)
+
+    def over(y: Any, time: Any) -> Any:
+        """From just before a dose, through the dose, to `time` later (at most one interval)."""
+        y = of(*(v + b * bolus for v, b in zip(y, into, strict=True)))
+        first = jnp.minimum(time, part)
+        y = flow(first, y, of(*(b * rate * (base + 1.0) for b in into)))
+        return flow(time - first, y, of(*(b * rate * base for b in into)))
+
+    free = [i for i in range(len(y)) if i not in plan.accumulators]
+
+    def newton(y: Any, _: Any) -> tuple[Any, Any]:
+        units = [of(*(jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y))) for j in free]
+        end, tangents = over(y, interval), [jax.jvp(lambda z: over(z, interval), (y,), (e,))[1] for e in units]
+        matrix = [[(1.0 if i == j else 0.0) - tangents[c][i] for c, j in enumerate(free)] for i in free]
+        step = solve(factor(matrix), [end[i] - y[i] for i in free])
+        move = dict(zip(free, step, strict=True))
+        return of(*(v + move[i] if i in move else s for i, (v, s) in enumerate(zip(y, initial, strict=True)))), None
+
+    lanes = jnp.broadcast_shapes(jnp.shape(rate), *(jnp.shape(v) for v in y))
+
+    def find(_: Any) -> Any:
+        start = of(*(jnp.broadcast_to(v, lanes) for v in initial))
+        found = newton(start, None)[0] if linear else jax.lax.scan(newton, start, None, length=12)[0]
+        return tuple(jnp.broadcast_to(v, lanes) for v in over(found, interval - jnp.where(steady, a.lag, 0.0)))
+
+    ss = jax.lax.cond(jnp.any(wanted), find, lambda _: tuple(jnp.broadcast_to(v, lanes) for v in initial), None)
+    keep = [i in plan.accumulators for i in range(len(y))]
+    new = of(*(jnp.where(wanted & (not k), v + s - i, v) for k, v, s, i in zip(keep, y, ss, initial, strict=True)))
+    # infusions begun one or more intervals ago that still run; each has an END slot with its copy number
+    running = jnp.where(steady & (a.rate != 0), _running(duration, a.lag, interval), 0.0)
+    refused = steady & ((a.lag > interval) | (running > a.copies))  # checked with words before; here nothing wrong gets out
+    running = jnp.where(refused, jnp.nan, running)
+    new = of(*(jnp.where(refused, jnp.nan, v) for v in new))
+    rates = tuple(r + b * rate * running for r, b in zip(held.rates, into, strict=True))
+    return new, held._replace(rates=rates)

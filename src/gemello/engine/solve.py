@@ -1,0 +1,115 @@
+"""One block of lanes through all its slots: flow along a segment, act, read out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gemello.engine import adaptive
+from gemello.engine.events import Actions, Held, act, resolve
+from gemello.engine.plan import PAD, Plan, Slots, Solved
+from gemello.engine.solvers.linear import expm_propagator
+
+LINEAR = ("closed", "expm")
+
+
+def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any) -> Solved:
+    """Outputs of one block at its records.
+
+    system: supplies `initial`, `observe` and, by method, `propagator`, `matrix`, `derivative` or `advance` (the contract's
+    equations) and the types `state_type`, `signal_type`. p: individual parameters, entries (lanes,) or (records, lanes).
+    records: (records, lanes) or (records, 1), the slot at which each record is read out.
+    """
+    lanes = max(v.shape[-1] for v in (*jax.tree.leaves(p), *slots))
+    actions, where = resolve(slots, p, plan)
+    first = _row(p, jnp.broadcast_to(actions.segment[0], (lanes,)), plan)
+    fill = lambda v: jnp.broadcast_to(jnp.asarray(v, actions.time.dtype), (lanes,))  # noqa: E731
+    y = system.state_type(*(fill(v) for v in system.initial(first)))
+    zero = fill(0.0)
+    held = Held((zero,) * len(y), (zero,) * plan.signals, jnp.zeros(lanes, actions.epoch.dtype))
+    step = _stepper(system, plan, p)
+    control = adaptive.start(lanes, actions.time.dtype)
+
+    def slot(carry: Any, a: Actions) -> tuple[Any, Any]:
+        time, y, held, control = carry
+        now = fill(a.time)
+        row = _row(p, a.segment, plan)
+        y, control = step(time, jnp.maximum(now - time, 0.0), y, held, control, row)
+        flow = lambda dt, y, rates: step(now, fill(dt), y, held._replace(rates=rates), control, row)[0]  # noqa: E731
+        initial = system.state_type(*(fill(v) for v in system.initial(row)))
+        y, held = act(a, y, held, initial, flow, plan, plan.method in LINEAR)
+        out = system.observe(now, y, row, system.signal_type(*held.signals))
+        return (now, y, held, control), (tuple(fill(o) for o in out), tuple(y))
+
+    def quiet(carry: Any, a: Actions) -> tuple[Any, Any]:
+        """Beyond the last slot of every lane: nothing to do."""
+        n = len(system.outputs)
+        return carry, ((zero,) * n, tuple(carry[1]))
+
+    def body(carry: Any, a: Actions) -> tuple[Any, Any]:
+        if not plan.ragged:
+            return slot(carry, a)
+        return jax.lax.cond(jnp.all(a.kind == PAD), quiet, slot, carry, a)
+
+    start = fill(actions.time[0])
+    (_, _, _, control), (outputs, states) = jax.lax.scan(body, (start, y, held, control), actions)
+    rows = records if where is None else jnp.take_along_axis(where, jnp.broadcast_to(records, (records.shape[0], lanes)), axis=0)
+    pick = lambda v: jnp.take_along_axis(v, jnp.broadcast_to(rows, (rows.shape[0], lanes)), axis=0)  # noqa: E731
+    if where is None and records.shape[1] == 1:  # one schedule for all lanes: rows, not elements
+        pick = lambda v: v[records[:, 0]]  # noqa: E731
+    outputs, states = tuple(map(pick, outputs)), tuple(map(pick, states))
+    times = pick(jnp.broadcast_to(actions.time, (actions.time.shape[0], lanes)))
+    lost = jnp.any(jnp.stack([~jnp.isfinite(s) for s in states]), axis=0)
+    when = jnp.where(control.failed, control.failure_time, _first_time(lost, times))
+    return Solved(outputs, control.failed | jnp.any(lost, axis=0), when, states, jnp.stack([control.accepted, control.rejected]))
+
+
+def _first_time(lost: Any, times: Any) -> Any:
+    return jnp.where(jnp.any(lost, axis=0), jnp.take_along_axis(times, jnp.argmax(lost, axis=0)[None], axis=0)[0], jnp.nan)
+
+
+def _row(p: Any, row: Any, plan: Plan) -> Any:
+    """Individual parameters that govern a segment: entries (lanes,)."""
+    if not plan.varying:
+        return p
+
+    def at(v: Any) -> Any:
+        if v.ndim == 1:
+            return v
+        index = jnp.broadcast_to(jnp.maximum(row, 0), v.shape[1:])
+        return jnp.take_along_axis(v, index[None], axis=0)[0]
+
+    return jax.tree.map(at, p)
+
+
+def _stepper(system: Any, plan: Plan, p: Any) -> Any:
+    """Function (t, dt, y, held, control, row) -> (y, control): the flow along one segment by the plan's method."""
+    if plan.method in LINEAR:
+        make = system.propagator if plan.method == "closed" else lambda q: expm_propagator(system.matrix(q))
+        once = None if plan.varying else make(p)
+
+        def exact(t: Any, dt: Any, y: Any, held: Held, control: Any, row: Any) -> tuple[Any, Any]:
+            return (once or make(row))(dt, y, system.state_type(*held.rates)), control
+
+        return exact
+    if plan.method == "discrete":
+
+        def discrete(t: Any, dt: Any, y: Any, held: Held, control: Any, row: Any) -> tuple[Any, Any]:
+            return system.advance(t, dt, y, row, system.signal_type(*held.signals)), control
+
+        return discrete
+
+    def adapt(t: Any, dt: Any, y: Any, held: Held, control: Any, row: Any) -> tuple[Any, Any]:
+        u = system.signal_type(*held.signals)
+
+        def rhs(t: Any, y: Any) -> Any:
+            d = system.derivative(t, y, row, u)
+            return type(y)(*(v + r for v, r in zip(d, held.rates, strict=True)))
+
+        return adaptive.advance(
+            rhs, t, dt, y, control, method=plan.method, rtol=plan.rtol, atol=plan.atol, max_steps=plan.max_steps
+        )
+
+    return adapt

@@ -1,0 +1,101 @@
+"""From population parameters, etas and covariates to individual parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemello.base.errors import DataError, ModelError
+from gemello.model.contract import Model
+from gemello.model.schedule import Subject
+
+
+def individual(model: Model, theta: Any, eta: Any, cov: Any) -> Any:
+    """Individual parameters: the typical subject's, moved by eta as the parameter table says.
+
+    theta, cov: NamedTuples of scalars, (lanes,) or (records, lanes). eta: sequence over `eta_names` of (lanes,).
+    """
+    p = model.typical(theta, cov)
+    moved = {}
+    for name, e in zip(model.parameters.eta_names, eta, strict=True):
+        typical, kind = getattr(p, name), model.parameters[name].distribution
+        if kind == "lognormal":
+            moved[name] = typical * jnp.exp(e)
+        elif kind == "normal":
+            moved[name] = typical + e
+        else:
+            moved[name] = jax.nn.sigmoid(jnp.log(typical / (1.0 - typical)) + e)
+    return p._replace(**moved)
+
+
+def spread(p: Any, lanes: int) -> Any:
+    """Entries as (lanes,) or (records, lanes)."""
+
+    def one(v: Any) -> Any:
+        v = jnp.asarray(v, jnp.result_type(float))
+        return jnp.broadcast_to(v, (*v.shape[:-1], lanes))
+
+    return jax.tree.map(one, p)
+
+
+def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any]) -> Any:
+    """Standard deviation of the residual error at prediction f (any shape). `sigma`: residual parameters by name."""
+    r = model.outputs[output].residual
+    if r is None:
+        raise ModelError(f"model {model.name}: output {model.outputs[output].name} has no residual error, so it cannot be observed")
+    a = sigma[r.additive] if r.additive else 0.0
+    b = sigma[r.proportional] if r.proportional else 0.0
+    if r.form == "combined1":
+        return a + b * jnp.abs(f)
+    if r.form == "lognormal":
+        return a + 0.0 * f
+    return jnp.sqrt(a**2 + (b * f) ** 2)
+
+
+def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bool]:
+    """Covariates as a NamedTuple of (lanes,), or (records, lanes) where any changes within a subject; and whether one does.
+
+    A missing covariate, an impossible value or a category that is not one raises DataError with its row.
+    """
+    columns = [_column(s, c.name, model) for c in model.covariates for s in subjects]
+    n = len(subjects)
+    for k, c in enumerate(model.covariates):
+        for s, v in zip(subjects, columns[k * n : (k + 1) * n], strict=True):
+            bad = ~((v >= c.possible[0]) & (v <= c.possible[1]))
+            if c.categorical:
+                bad |= ~np.isin(v, c.categorical)
+            if bad.any():
+                i = int(np.argmax(bad))
+                allowed = f"one of {c.categorical}" if c.categorical else f"between {c.possible[0]:g} and {c.possible[1]:g} {c.unit}"
+                raise DataError(
+                    f"subject {s.id}: impossible covariate", row=int(s.schedule.row[i]) or None, column=c.name, value=v[i],
+                    remedy=f"give a value {allowed}",
+                )  # fmt: skip
+    varying = any(len(v) and np.ptp(v) > 0 for v in columns)
+    stacked = [_stack(columns[k * n : (k + 1) * n], varying) for k in range(len(model.covariates))]
+    return model.covariate_type(*stacked), varying
+
+
+def bound_arrays(bind: Mapping[str, str], subjects: Sequence[Subject]) -> tuple[dict[str, Any], bool]:
+    """Parameters bound to data columns, (lanes,) or (records, lanes) by parameter name; and whether one changes in a subject."""
+    columns = {p: [_column(s, c, None) for s in subjects] for p, c in bind.items()}
+    varying = any(np.ptp(v) > 0 for vs in columns.values() for v in vs)
+    return {p: _stack(vs, varying) for p, vs in columns.items()}, varying
+
+
+def _column(s: Subject, name: str, model: Model | None) -> Any:
+    if name not in s.schedule.columns:
+        need = f"{model.name} needs this covariate" if model else "no such column"
+        raise DataError(f"subject {s.id}: {need}", column=name, remedy="add the column, with a value in every record")
+    return s.schedule.columns[name]
+
+
+def _stack(values: Sequence[Any], varying: bool) -> Any:
+    if not varying:
+        return np.array([v[0] for v in values])
+    depth = max(len(v) for v in values)
+    return np.stack([np.pad(v, (0, depth - len(v)), mode="edge") for v in values], axis=1)

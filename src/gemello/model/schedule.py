@@ -1,0 +1,199 @@
+"""What is done to a subject and when, and what was measured: one table of records, in order of time.
+
+The columns are those of NONMEM's event records, with names spelt out. A schedule is immutable; every verb returns a new one.
+Records at one time keep the order in which they act: observations first, then what is done, unless a file says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gemello.base.errors import DataError
+
+OBSERVATION, DOSE, OTHER, RESET, RESET_AND_DOSE = range(5)  # EVID
+_INTEGERS = ("evid", "port", "additional", "steady_state", "output", "row")
+
+
+def _empty(kind: type) -> Any:
+    return field(default_factory=lambda: np.zeros(0, kind))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Records of one subject; every array is (records,).
+
+    time: in the model's time unit. evid: 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose. port: number of the
+    port from 1 (NONMEM's CMT; 0: the first). amount: in the port's unit (level, for a signal port). rate: per time unit;
+    0 bolus, −1 modelled rate, −2 modelled duration. interval, additional: `additional` further doses every `interval`.
+    steady_state: 0 none, 1 replaces the state, 2 adds to it. value: measured value, NaN where none. output: index of the
+    output that was measured. row: row of the file it came from, 0 where none. columns: covariates by name; the value of a
+    record holds since the record before (next observation carried backward).
+    """
+
+    time: NDArray[np.float64] = _empty(float)
+    evid: NDArray[np.int64] = _empty(int)
+    port: NDArray[np.int64] = _empty(int)
+    amount: NDArray[np.float64] = _empty(float)
+    rate: NDArray[np.float64] = _empty(float)
+    interval: NDArray[np.float64] = _empty(float)
+    additional: NDArray[np.int64] = _empty(int)
+    steady_state: NDArray[np.int64] = _empty(int)
+    value: NDArray[np.float64] = _empty(float)
+    output: NDArray[np.int64] = _empty(int)
+    row: NDArray[np.int64] = _empty(int)
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, time: ArrayLike, columns: Mapping[str, ArrayLike] | None = None, **given: ArrayLike) -> Schedule:
+        """Schedule from arrays or scalars by column name; what is not given is zero (`value`: NaN)."""
+        t = np.atleast_1d(np.asarray(time, float))
+        full: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.name in ("time", "columns"):
+                continue
+            kind = int if f.name in _INTEGERS else float
+            filler = np.nan if f.name == "value" else 0
+            full[f.name] = np.broadcast_to(np.asarray(given.pop(f.name, filler), kind), t.shape).copy()
+        if given:
+            raise TypeError(f"Schedule has no column {', '.join(given)}")
+        extra = {k: np.broadcast_to(np.asarray(v, float), t.shape).copy() for k, v in (columns or {}).items()}
+        return cls(time=t, columns=extra, **full)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    # ---- building --------------------------------------------------------------------------------------------------
+    def dose(
+        self,
+        time: float,
+        amount: float,
+        *,
+        port: int = 1,
+        duration: float = 0.0,
+        rate: float = 0.0,
+        every: float = 0.0,
+        times: int = 1,
+        steady_state: int = 0,
+        reset: bool = False,
+    ) -> Schedule:
+        """With a bolus, or an infusion over `duration` (or at `rate`), given `times` times `every` time units."""
+        if duration < 0 or rate < -2 or times < 1 or (times > 1 and every <= 0):
+            raise DataError("a dose needs duration 0 or more, times 1 or more, and `every` above 0 when times > 1", column="dose")
+        speed = amount / duration if duration > 0 else rate
+        new = Schedule.of(
+            time, evid=RESET_AND_DOSE if reset else DOSE, port=port, amount=amount, rate=speed, interval=every,
+            additional=times - 1, steady_state=steady_state,
+        )  # fmt: skip
+        return self.merge(new)
+
+    def observe(self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0) -> Schedule:
+        """With observations of output number `output` at these times; without values: times at which to predict."""
+        given = {} if value is None else {"value": value}
+        return self.merge(Schedule.of(time, output=output, **given))
+
+    def signal(self, time: float, level: float, *, port: int) -> Schedule:
+        """With the level of a signal port set from `time` on."""
+        return self.merge(Schedule.of(time, evid=DOSE, port=port, amount=level))
+
+    def reset(self, time: float) -> Schedule:
+        """With the system emptied at `time`; pending doses are cancelled."""
+        return self.merge(Schedule.of(time, evid=RESET))
+
+    def covariates(self, **values: float) -> Schedule:
+        """With covariates that are constant over the whole schedule."""
+        new = {k: np.full(len(self), float(v)) for k, v in values.items()}
+        return replace(self, columns={**self.columns, **new})
+
+    def change(self, time: float, **values: float) -> Schedule:
+        """With covariates that take these values from `time` on (a record is set at `time` that still carries the old ones)."""
+        for k in values:
+            if k not in self.columns:
+                raise DataError("is not among the schedule's covariates", column=k, remedy="give its first value with covariates()")
+        out = self.merge(Schedule.of(time, evid=OTHER))
+        later = out.time > time
+        new = {k: np.where(later, values[k], v) if k in values else v for k, v in out.columns.items()}
+        return replace(out, columns=new)
+
+    def merge(self, other: Schedule) -> Schedule:
+        """Both, in order of time; at one time observations come before what is done. A covariate that only one of them has
+        is carried over to the other's records (from the next record, after the last one from the last)."""
+        if not len(self) or not len(other):
+            return other if not len(self) else self
+        joined: dict[str, Any] = {f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self) if f.name != "columns"}
+        order = np.lexsort((joined["evid"] != OBSERVATION, joined["time"]))
+        columns = {}
+        for name in dict.fromkeys((*self.columns, *other.columns)):
+            parts = [_carried(s, name, t) for s, t in ((self, other), (other, self))]
+            columns[name] = np.concatenate([parts[0], parts[1]])[order]
+        return Schedule(columns=columns, **{k: v[order] for k, v in joined.items()})
+
+    def take(self, chosen: ArrayLike) -> Schedule:
+        """The chosen records (mask or indices)."""
+        c = np.asarray(chosen)
+        arrays = {f.name: getattr(self, f.name)[c] for f in fields(self) if f.name != "columns"}
+        return Schedule(columns={k: v[c] for k, v in self.columns.items()}, **arrays)
+
+    def without_values(self) -> Schedule:
+        """The same records with the measured values taken out: what was done, and when one would look."""
+        return replace(self, value=np.full(len(self), np.nan))
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(records,) where a value was measured."""
+        return (self.evid == OBSERVATION) & ~np.isnan(self.value)
+
+
+def _carried(own: Schedule, name: str, other: Schedule) -> NDArray[np.float64]:
+    """Values of covariate `name` at `own`'s records, taken from the other schedule's next record where own has none."""
+    if name in own.columns:
+        return own.columns[name]
+    source = other.columns[name]
+    return source[np.minimum(np.searchsorted(other.time, own.time), len(source) - 1)]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One subject: its identifier and its records."""
+
+    id: str
+    schedule: Schedule
+
+    def check(self) -> Subject:
+        """Raise DataError at the first record that cannot be: row, column, value and remedy."""
+        s = self.schedule
+        if not len(s):
+            raise DataError(f"subject {self.id} has no records", remedy="give it at least one")
+        for bad, column, values, problem, remedy in _rules(s):
+            if bad.any():
+                i = int(np.argmax(bad))
+                row = int(s.row[i]) or None
+                raise DataError(f"subject {self.id}: {problem}", row=row, column=column, value=values[i], remedy=remedy)
+        return self
+
+
+def _rules(s: Schedule) -> Sequence[tuple[NDArray[np.bool_], str, NDArray[Any], str, str]]:
+    dose = (s.evid == DOSE) | (s.evid == RESET_AND_DOSE)
+    steady = dose & (s.steady_state > 0)
+    constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
+    backwards = np.diff(s.time, prepend=s.time[:1]) < 0
+    return (
+        (~np.isfinite(s.time), "TIME", s.time, "time is not a number", "give a finite time"),
+        (s.time < 0, "TIME", s.time, "time is negative", "count time from the first record"),
+        (backwards, "TIME", s.time, "time runs backwards", "sort the records of each subject by time"),
+        (~np.isin(s.evid, (0, 1, 2, 3, 4)), "EVID", s.evid, "unknown event", "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"),
+        (~np.isfinite(s.amount), "AMT", s.amount, "amount is not a number", "give a finite amount"),
+        (s.amount < 0, "AMT", s.amount, "amount is negative", "give 0 or more"),
+        ((s.rate < 0) & ~np.isin(s.rate, (-1, -2)) | ~np.isfinite(s.rate), "RATE", s.rate, "impossible rate", "use 0 (bolus), a rate, -1 or -2"),
+        (dose & (s.amount == 0) & ~constant & (s.rate != 0), "AMT", s.amount, "an infusion without amount", "give AMT, or SS=1 with RATE and II=0"),
+        (~np.isin(s.steady_state, (0, 1, 2)), "SS", s.steady_state, "unknown steady state", "use 0, 1 or 2"),
+        ((s.interval < 0) | ~np.isfinite(s.interval), "II", s.interval, "interval is not 0 or more", "give the dosing interval"),
+        (steady & ~constant & (s.interval <= 0), "II", s.interval, "a steady state without interval", "give II above 0"),
+        ((s.additional < 0), "ADDL", s.additional, "negative number of additional doses", "give 0 or more"),
+        (dose & (s.additional > 0) & (s.interval <= 0), "II", s.interval, "additional doses without interval", "give II above 0"),
+        (s.port < 0, "CMT", s.port, "negative compartment number", "number compartments from 1"),
+    )  # fmt: skip

@@ -1,0 +1,273 @@
+"""`simulate`: a model, subjects and parameter values become trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gemello.base.errors import DataError, ModelError, SolverError, UnsupportedError
+from gemello.engine.lanes import cut, default_block, map_blocks, precision
+from gemello.engine.plan import Plan, Slots
+from gemello.engine.solve import LINEAR, solve
+from gemello.model.contract import Model
+from gemello.model.individuals import bound_arrays, covariate_arrays, individual, spread
+from gemello.model.schedule import Schedule, Subject
+from gemello.model.timeline import Timeline, compile_timeline
+
+METHODS = ("closed", "expm", "auto", "tsit5", "rodas5p", "discrete")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A problem ready to solve many times: model, timeline, covariates and bound columns in the timeline's lane order."""
+
+    model: Model
+    subjects: tuple[Subject, ...]
+    timeline: Timeline
+    cov: Any  # NamedTuple of (lanes,) or (records, lanes), in the order of `timeline.order`
+    bound: dict[str, Any]
+
+    @property
+    def lanes(self) -> int:
+        return len(self.subjects)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Outputs of all subjects at their records.
+
+    time: (subjects, records), NaN beyond a subject's last. outputs: by name, the same shape, in `units`. states likewise.
+    failures: (subject, time) of lanes that could not be solved; their values are NaN from that time on.
+    """
+
+    model: str
+    ids: tuple[str, ...]
+    time: NDArray[np.float64]
+    outputs: dict[str, NDArray[np.float64]]
+    states: dict[str, NDArray[np.float64]]
+    units: dict[str, str]
+    time_unit: str
+    failures: tuple[tuple[str, float], ...]
+    steps: tuple[int, int] = (0, 0)
+
+    def check(self) -> Trajectories:
+        """Raise SolverError, naming subject and time, if any lane failed."""
+        if self.failures:
+            who, when = self.failures[0]
+            more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+            raise SolverError(
+                f"model {self.model}, subject {who}, time {when:g} {self.time_unit}: the equations could not be solved{more}; "
+                "look at this subject's parameters, or loosen the tolerance"
+            )
+        return self
+
+    def frame(self) -> Any:
+        """Long table (polars): id, time, one column per output."""
+        import polars as pl  # noqa: PLC0415  (only where a table is wanted)
+
+        there = ~np.isnan(self.time)
+        ids = np.repeat(np.array(self.ids), there.sum(axis=1))
+        return pl.DataFrame({"id": ids, "time": self.time[there], **{k: v[there] for k, v in self.outputs.items()}})
+
+
+def prepare(
+    model: Model,
+    subjects: Sequence[Subject] | Schedule,
+    *,
+    values: Mapping[str, ArrayLike] | None = None,
+    bind: Mapping[str, str] | None = None,
+    estimated: frozenset[str] = frozenset(),
+    method: str | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> Prepared:
+    """Compile the schedules of these subjects for this model.
+
+    values: parameter values that differ from the table's, scalars or (subjects,). bind: parameter name to data column.
+    estimated: parameters that will change later although they are at a trivial value now (a lag of 0, an F of 1).
+    """
+    if isinstance(subjects, Schedule):
+        lanes = max([1, *(np.size(v) for v in (values or {}).values())])
+        subjects = [Subject(str(i + 1), subjects) for i in range(lanes)]
+    subjects = tuple(subjects)
+    if not subjects:
+        raise DataError("no subjects", remedy="give at least one")
+    for s in {id(s.schedule): s for s in subjects}.values():
+        s.check()
+    chosen = _method(model, method)
+    check_values(model, values or {})
+    cov, varies = covariate_arrays(model, subjects)
+    bound, bound_varies = bound_arrays(bind or {}, subjects)
+    largest, active = _port_parameters(model, values or {}, bound, estimated)
+    loose = (rtol if rtol is not None else model.tolerances[0], atol if atol is not None else model.tolerances[1])
+    timeline = compile_timeline(
+        model, subjects, active=active, largest=largest, varying=varies or bound_varies, method=chosen, rtol=loose[0], atol=loose[1]
+    )
+    _check_steady_lags(subjects, largest, model, timeline, values or {}, bound)
+    depth = timeline.records.shape[0]
+    fit = lambda v: _to_depth(np.asarray(v, float), depth)[..., timeline.order]  # noqa: E731
+    return Prepared(model, subjects, timeline, type(cov)(*map(fit, cov)), {k: fit(v) for k, v in bound.items()})
+
+
+def _to_depth(v: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
+    return v if v.ndim == 1 else np.pad(v, ((0, depth - v.shape[0]), (0, 0)), mode="edge")
+
+
+def _method(model: Model, method: str | None) -> str:
+    chosen = method or model.default_method()
+    need = {"closed": "propagator", "expm": "matrix", "discrete": "advance"}.get(chosen, "derivative")
+    if chosen not in METHODS or not model.has(need):
+        raise UnsupportedError(f"model {model.name}: method {chosen!r} needs `{need}`; use {model.default_method()!r}")
+    return chosen
+
+
+def check_values(model: Model, values: Mapping[str, ArrayLike]) -> None:
+    """Raise ModelError for an unknown parameter, a value that is not a number, or one outside its range."""
+    for name, v in values.items():
+        row, x = model.parameters[name], np.asarray(v, float)
+        bad = ~((x >= row.lower) & (x <= row.upper))
+        if np.any(bad):
+            value = float(np.atleast_1d(x)[np.atleast_1d(bad)][0])
+            raise ModelError(f"parameter {name}, value {value:g} {row.unit}: outside [{row.lower:g}, {row.upper:g}]; give a value inside")
+
+
+def _port_parameters(model: Model, values: Mapping[str, ArrayLike], bound: Mapping[str, Any], estimated: frozenset[str]) -> tuple[dict[str, float], frozenset[str]]:
+    """Largest value of each lag, F, duration and rate, and the names that may differ from 0, 1, unset."""
+    largest, active = {}, set()
+    for q in model.ports:
+        for name, trivial in ((q.bioavailability, 1.0), (q.lag, 0.0), (q.duration, 0.0), (q.rate, 0.0)):
+            if name is None:
+                continue
+            derived = name not in model.parameters
+            v = np.nan if derived else np.asarray(bound.get(name, values.get(name, model.parameters[name].value)), float)
+            largest[name] = float(np.max(v))
+            varies = not derived and model.parameters[name].distribution != "none"
+            if derived or varies or name in estimated or np.any(v != trivial):
+                active.add(name)
+    return largest, frozenset(active)
+
+
+def _check_steady_lags(subjects: Sequence[Subject], largest: Mapping[str, float], model: Model, timeline: Timeline, values: Any, bound: Any) -> None:
+    """Refuse a steady state whose lag exceeds its interval (NONMEM gives negative amounts there)."""
+    lags = [q.lag for q in model.ports]
+    for lane, s in enumerate(subjects):
+        c = s.schedule
+        for i in np.flatnonzero((c.steady_state > 0) & (c.interval > 0) & ((c.evid == 1) | (c.evid == 4))):
+            name = lags[max(int(c.port[i]), 1) - 1]
+            if name is None or largest.get(name, 0.0) <= c.interval[i]:
+                continue
+            v = np.asarray(bound.get(name, values.get(name, model.parameters[name].value if name in model.parameters else 0.0)), float)
+            lag = v if v.ndim == 0 else v[lane] if v.ndim == 1 else v[i, lane]
+            if lag > c.interval[i]:
+                raise UnsupportedError(
+                    f"subject {s.id}, row {int(c.row[i])}, column SS: lag {name} = {float(lag):g} is longer than the dosing interval II = "
+                    f"{c.interval[i]:g}; shorten the lag by a whole number of intervals, or write the doses out"
+                )
+
+
+@lru_cache(maxsize=128)
+def block_solver(model: Model, plan: Plan, shared_slots: bool) -> Any:
+    """Function (shared, block) -> leaves (lanes, ...), for `map_blocks`: solves with individual parameters `p`."""
+
+    def run(shared: Any, block: Any) -> Any:
+        slots, records = (shared if shared_slots else block)["timeline"]
+        out = solve(model, plan, slots, block["p"], records)
+        turn = lambda v: jnp.moveaxis(v, -1, 0)  # noqa: E731
+        lanes = out.failed.shape[0]
+        steps = jnp.broadcast_to(out.steps, (lanes, 2))
+        return tuple(map(turn, out.outputs)), tuple(map(turn, out.states)), out.failed, out.failure_time, steps
+
+    return run
+
+
+def simulate(
+    model: Model,
+    subjects: Sequence[Subject] | Schedule,
+    values: Mapping[str, ArrayLike] | None = None,
+    *,
+    etas: ArrayLike | None = None,
+    bind: Mapping[str, str] | None = None,
+    method: str | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    block: int | None = None,
+) -> Trajectories:
+    """Trajectories of every subject at its own records.
+
+    model: any model that meets the contract. subjects: subjects, or one schedule for all lanes of `values`. values:
+    population parameters that differ from the table's, scalars or (subjects,). etas: (subjects, etas) deviations of the
+    individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5,
+    rodas5p, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
+
+    Raises DataError, ModelError, UnsupportedError. A lane that cannot be solved is listed in `failures`.
+    """
+    ready = prepare(model, subjects, values=values, bind=bind, method=method, rtol=rtol, atol=atol)
+    return solve_prepared(ready, values or {}, etas, block=block)
+
+
+def solve_prepared(ready: Prepared, values: Mapping[str, ArrayLike], etas: ArrayLike | None = None, *, block: int | None = None) -> Trajectories:
+    """`simulate` on a problem prepared before: only values and etas may differ (and no port parameter may become active)."""
+    model, timeline = ready.model, ready.timeline
+    order, lanes = timeline.order, ready.lanes
+    with precision():
+        theta = theta_of(model, values, ready.bound, order)
+        e = np.zeros((lanes, len(model.parameters.eta_names))) if etas is None else np.asarray(etas, float)
+        p = spread(individual(model, theta, tuple(e[order].T), ready.cov), lanes)
+        size = block or default_block(lanes, timeline.plan.method not in LINEAR)
+        table = {"timeline": (timeline.slots, timeline.records)}
+        fn = block_solver(model, timeline.plan, timeline.shared)
+        shared, per_lane = (table, {"p": p}) if timeline.shared else ({}, {"p": p, **table})
+        outputs, states, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size))
+        back = np.argsort(order, kind="stable")
+        host = lambda v: np.asarray(v) if timeline.shared else np.asarray(v)[back]  # noqa: E731
+        outputs, states = tuple(map(host, outputs)), tuple(map(host, states))
+        failed, when, steps = host(failed), host(when), np.asarray(steps)
+    return _trajectories(ready, outputs, states, failed, when, steps)
+
+
+def _trajectories(ready: Prepared, outputs: Any, states: Any, failed: Any, when: Any, steps: Any) -> Trajectories:
+    model, subjects = ready.model, ready.subjects
+    counts = np.array([len(s.schedule) for s in subjects])
+    depth = int(counts.max())
+    if ready.timeline.shared:
+        time = np.broadcast_to(subjects[0].schedule.time, (len(subjects), depth))
+    else:
+        time = np.full((len(subjects), depth), np.nan)
+        for i, s in enumerate(subjects):
+            time[i, : counts[i]] = s.schedule.time
+
+    def trim(v: Any) -> Any:
+        v = v[:, :depth]
+        return v if (counts == depth).all() else np.where(np.arange(depth) < counts[:, None], v, np.nan)
+
+    lost = tuple((subjects[i].id, float(when[i])) for i in np.flatnonzero(failed))
+    names = [o.name for o in model.outputs]
+    return Trajectories(
+        model.name,
+        tuple(s.id for s in subjects),
+        time,
+        {n: trim(v) for n, v in zip(names, outputs, strict=True)},
+        {n: trim(v) for n, v in zip(model.states, states, strict=True)},
+        {o.name: o.unit for o in model.outputs},
+        model.time_unit,
+        lost,
+        (int(steps[:, 0].max()), int(steps[:, 1].max())),
+    )
+
+
+def theta_of(model: Model, values: Mapping[str, Any], bound: Mapping[str, Any], order: Any = None) -> Any:
+    """NamedTuple of population parameters: the table's, replaced by `values` (scalars or (lanes,)) and by `bound` columns."""
+
+    def one(name: str) -> Any:
+        if name in bound:
+            return bound[name]
+        v = jnp.asarray(values.get(name, model.parameters[name].value), jnp.result_type(float))
+        return v if v.ndim == 0 or order is None else v[order]
+
+    return model.theta_type(*(one(n) for n in model.parameters.theta_names))
