@@ -57,11 +57,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
-	@echo "[2/2] Installing gemello and what it needs (about 250 MB, one to three minutes the first time)"
+	@echo "[2/2] Installing gemello and what it needs (about 200 MB, one to three minutes the first time)"
 	@$(PIP) install -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
-	@echo "[2/2] Installing gemello with its test and benchmark tools (about 400 MB, one to four minutes the first time)"
+	@echo "[2/2] Installing gemello with its test and benchmark tools (about 300 MB, one to four minutes the first time)"
 	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.installed $@

@@ -107,7 +107,7 @@ def test_importing_all_of_gemello_changes_no_global_setting() -> None:
         f"for m in {modules_below('gemello')!r}: importlib.import_module(m)\n"
         "print([a == b for a, b in zip(before, settings())], jax._src.xla_bridge.backends_are_initialized())"
     )
-    others = "import " + ", ".join(sorted(third_party(top_level_only=True)))  # what they set is theirs
+    others = "import " + ", ".join(sorted(outside_modules(top_level_only=True)))  # what they set is theirs
     assert python(code.replace("{before}", others + "\nbefore = settings()")) == "[True, True, True, True, True] False"
 
 
@@ -122,12 +122,12 @@ def modules_below(package: str) -> list[str]:
 
 
 def imports(tree: ast.AST, top_level_only: bool) -> Iterator[str]:
-    """First names of absolute imports; what a function or a TYPE_CHECKING block imports is not at top level."""
+    """Modules that absolute imports name; what a function or a TYPE_CHECKING block imports is not at top level."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.split(".")[0]
+            yield node.module
         elif top_level_only and (
             isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
         ):
@@ -136,10 +136,16 @@ def imports(tree: ast.AST, top_level_only: bool) -> Iterator[str]:
             yield from imports(node, top_level_only)
 
 
+def outside_modules(top_level_only: bool) -> set[str]:
+    """Modules of other packages that the tree imports."""
+    trees = [ast.parse(p.read_text(encoding="utf-8")) for p in SRC.rglob("*.py")]
+    own = {*sys.stdlib_module_names, "gemello"}
+    return {n for t in trees for n in imports(t, top_level_only) if n.split(".")[0] not in own}
+
+
 def third_party(top_level_only: bool) -> set[str]:
     """Packages from outside that the tree imports."""
-    trees = [ast.parse(p.read_text(encoding="utf-8")) for p in SRC.rglob("*.py")]
-    return {n for t in trees for n in imports(t, top_level_only)} - set(sys.stdlib_module_names) - {"gemello"}
+    return {n.split(".")[0] for n in outside_modules(top_level_only)}
 
 
 def declared(requirements: list[str]) -> set[str]:

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gemello.base.errors import DataError
 from gemello.base.random import check_seed
@@ -108,7 +109,7 @@ def data_hash(arrays: Mapping[str, Any] | Sequence[Any]) -> str:
     return total.hexdigest()[:16]
 
 
-def _canonical(name: str, a: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], bytes]:
+def _canonical(name: str, a: NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
     if a.dtype.kind == "f":
         a = a.astype("<f8") + 0.0  # −0.0 becomes 0.0
         return "float", a.shape, np.where(np.isnan(a), np.nan, a).astype("<f8").tobytes()

@@ -28,7 +28,7 @@ Rhs = Callable[[Array, Any], Any]
 METHODS = ("auto", "tsit5", "rodas5p")
 SAFETY, SHRINK, GROW = 0.9, 0.2, 6.0
 #: A step that reaches to this part of what is left of the segment is stretched to its end.
-STRETCH = 0.99
+STRETCH = 0.95
 #: Error that stands for one that is not finite.
 HUGE = 1e10
 #: Largest step carried to the next segment, in lengths of the present one: growth without evidence ends here.
@@ -52,6 +52,7 @@ class _Walk(NamedTuple):
     """State of the loop over steps of one segment."""
 
     s: Array
+    span: Array  # scalar: segment of the longest lane that counts, 0 where there is none
     h: Array  # next step in s
     y: tuple[Array, ...]
     slope: tuple[Array, ...]  # f at (s, y); Tsit5's first stage
@@ -123,12 +124,12 @@ def _begin(
     control = _mark(control, ~fine, t0)
     live = (fixed_dt > 0) & ~control.failed
     clock = jnp.where(live, dt, 0)
-    span = jnp.max(lax.stop_gradient(clock))
+    span = jnp.max(lax.stop_gradient(clock), initial=0)
     step = jnp.where(control.step > 0, control.step, _first_step(y, slope, live, rtol, atol))
     h = jnp.where(span > 0, jnp.minimum(step / jnp.where(span > 0, span, 1), CARRIED), 1)
     s = jnp.where(span > 0, 0, 1).astype(h.dtype)
     zero = jnp.zeros((), jnp.int32)
-    return _Walk(s, h, y, slope, jnp.zeros_like(span * fixed_dt), live, zero, zero > 0, control), clock
+    return _Walk(s, span, h, y, slope, jnp.zeros_like(fixed_dt), live, zero, zero > 0, control), clock
 
 
 def _first_step(y: tuple[Array, ...], slope: tuple[Array, ...], live: Array, rtol: float, atol: float) -> Array:
@@ -204,10 +205,10 @@ def _judge(
     max_steps: int,
 ) -> _Walk:
     """Accept the step, or reject it, for the whole block; choose the next one."""
-    lane = jnp.zeros_like(w.lane_error)
+    lane = top = jnp.zeros_like(w.lane_error)
     for e, scale in zip(lax.stop_gradient(error), _scales(w.y, new, rtol, atol), strict=True):
-        lane = jnp.maximum(lane, jnp.abs(e) / scale)
-    lane = jnp.where(w.live, jnp.where(_finite((lane, *lax.stop_gradient(new))), lane, HUGE), 0)
+        lane, top = jnp.maximum(lane, jnp.abs(e) / scale), jnp.maximum(top, scale)
+    lane = jnp.where(w.live, jnp.where(lane + top < jnp.inf, lane, HUGE), 0)  # false where either is NaN or infinite
     worst = jnp.max(lane)
     ok = worst <= 1
     factor = jnp.clip(SAFETY * jnp.maximum(worst, 1e-10) ** (-1 / tsit5.ORDER), SHRINK, GROW)
@@ -220,7 +221,7 @@ def _judge(
     y = tuple(jnp.where(ok, b, a) for a, b in zip(w.y, new, strict=True))
     slope = tuple(jnp.where(ok, b, a) for a, b in zip(w.slope, slope, strict=True))
     control = w.control._replace(accepted=w.control.accepted + ok, rejected=w.control.rejected + ~ok)
-    return _Walk(s, h, y, slope, lane, w.live, tries, trouble, control)
+    return w._replace(s=s, h=h, y=y, slope=slope, lane_error=lane, tries=tries, trouble=trouble, control=control)
 
 
 def _vote(new: _Walk, old: _Walk, lanes: Array, over: Callable[[Array], Array], needed: int) -> _Walk:
@@ -265,8 +266,8 @@ def _finish(
     for before, after, k in zip(old, w.y, rate, strict=True):
         moved = jnp.where(still, before + dt * k, after)
         out.append(jnp.where(w.control.failed, jnp.nan, moved))
-    span = jnp.max(jnp.where(still, 0, lax.stop_gradient(dt)))
-    return jax.tree.unflatten(tree, out), w.control._replace(step=jnp.where(span > 0, w.h * span, w.control.step))
+    step = jnp.where(w.span > 0, w.h * w.span, w.control.step)
+    return jax.tree.unflatten(tree, out), w.control._replace(step=step)
 
 
 def _mark(control: Control, lanes: Array, time: Array) -> Control:

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from gemello.engine.lanes import map_blocks, precision
 from gemello.engine.plan import Plan
+from gemello.engine.solve import LINEAR
 from gemello.engine.solvers.lu import factor, solve
 from gemello.inference.likelihood import Block, Population, Prior, Problem, curvature, joint_gradient, joint_objective, prior
 from gemello.model.contract import Model
 
 MAX_ITERATIONS = 200
 DECREMENT = 1e-16  # stop when a full step promises a lower objective by less than this
+ADAPTIVE_DECREMENT = 1e-10  # the same for adaptive solvers, whose objective is rough at the level of their tolerance
 
 
 class Search(NamedTuple):
@@ -56,13 +58,14 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
     def promise(gradient: Any, hessian: Any) -> Any:
         return jnp.sum(gradient * solve_symmetric(hessian, gradient)[0], axis=0)
 
-    value, gradient, hessian = look(start)
-    lanes = value.shape[0]
+    n, lanes = start.shape
+    diagonal = jnp.eye(n, dtype=start.dtype)[:, :, None]
+    none = jnp.full(lanes, jnp.inf, start.dtype)  # the first turn looks at the start itself, and takes it
     first = Search(
-        start, value, gradient, hessian, jnp.full(lanes, 1e-4, value.dtype), promise(gradient, hessian),
+        start, none, jnp.zeros_like(start), jnp.broadcast_to(diagonal, (n, n, lanes)), jnp.full(lanes, 1e-3, start.dtype), none,
         jnp.zeros(lanes, bool), jnp.asarray(0),
     )  # fmt: skip
-    diagonal = jnp.eye(start.shape[0], dtype=start.dtype)[:, :, None]
+    least = DECREMENT if block.plan.method in LINEAR else ADAPTIVE_DECREMENT
 
     def body(s: Search) -> Search:
         damped = s.hessian * (1.0 + s.damping * diagonal)
@@ -74,7 +77,7 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
         gradient, hessian = take(gradient, s.gradient), take(hessian, s.hessian)
         decrement = promise(gradient, hessian)
         damping = jnp.clip(take(s.damping * 0.1, s.damping * 8.0), 1e-14, 1e14)
-        done = s.done | (better & (decrement < DECREMENT)) | (damping > 1e12)
+        done = s.done | (better & (decrement < least)) | (damping > 1e12)
         return Search(take(trial, s.eta), take(value, s.objective), gradient, hessian, damping, decrement, done, s.iteration + 1)
 
     return jax.lax.while_loop(lambda s: ~jnp.all(s.done) & (s.iteration < MAX_ITERATIONS), body, first)

@@ -139,7 +139,7 @@ class Block:
             var = residual_sd(m, k, here, pop.sigma) ** 2
             f = here if f is None else jnp.where(d["output"] == k, here, f)
             v = var if v is None else jnp.where(d["output"] == k, var, v)
-        known = d["seen"] & (v > TINY)  # elsewhere f = y and v = 1, which adds nothing to any sum
+        known = d["seen"] & ~(v <= TINY)  # NaN stays, and stops the search; elsewhere f = y and v = 1, which adds nothing to any sum
         return Prediction(jnp.where(known, f, d["y"]), jnp.where(known, v, 1.0))
 
     def residual(self, g: Prediction) -> Any:

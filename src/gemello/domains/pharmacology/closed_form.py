@@ -70,7 +70,7 @@ def divided_difference(g: Gap, exp_a: Array, exp_b: Array, t: Array) -> Array:
     x = g.value * t
     near = jnp.abs(x) < SERIES_BELOW
     x = jnp.where(near, x, 0.0)
-    series = SERIES[-1]
+    series: Array = SERIES[-1]
     for c in SERIES[-2::-1]:
         series = series * x + c
     return jnp.where(near, exp_b * t * series, (exp_b - exp_a) * g.inverse)
@@ -162,7 +162,8 @@ def cubic_roots(a2: Array, a1: Array, a0: Array) -> tuple[Array, Array, Array]:
     total = (b1 - product) / large
     middle = 0.5 * (total + jnp.sqrt(jnp.maximum(total * total - 4.0 * product, 0.0)))
     starts = (large, middle, product / middle)
-    return tuple(newton(newton(x, a2, a1, a0), a2, a1, a0) for x in starts)  # type: ignore[return-value]
+    first, second, third = (newton(newton(x, a2, a1, a0), a2, a1, a0) for x in starts)
+    return first, second, third
 
 
 # ---- propagation ---------------------------------------------------------------------------------------------------
@@ -176,25 +177,13 @@ def propagator(c: Constants) -> Propagator:
     """
     d = disposition(c)
     ka = c.absorption
-    from_zero = tuple(gap(x, 0.0) for x in d.rates)
-    from_depot = () if ka is None else tuple(gap(ka, x) for x in d.rates)
-    depot_from_zero = None if ka is None else gap(ka, 0.0)
+    from_zero = [gap(x, 0.0) for x in d.rates]
+    from_depot = [] if ka is None else [gap(ka, x) for x in d.rates]
+    depot_from_zero = gap(0.0 if ka is None else ka, 0.0)
     per_clearance = 1.0 / c.clearance
 
-    def advance(dt: Array, y: Any, rates: Any) -> Any:
-        *amounts, auc = y
-        *inputs, auc_rate = rates
-        body, feed, depot = list(amounts), list(inputs), ()
-        if ka is not None:
-            # A constant input r to the depot reaches the centre as r - r exp(-ka t): a constant and a smaller depot.
-            stock, stock_rate = body.pop(0), feed.pop(0)
-            exp_ka = jnp.exp(-ka * dt)
-            depot = (stock * exp_ka,)
-            released = ka * stock
-            if present(stock_rate):
-                depot = (depot[0] + stock_rate * divided_difference(depot_from_zero, exp_ka, 1.0, dt),)
-                released = released - stock_rate
-                feed[0] = feed[0] + stock_rate
+    def body_after(dt: Array, body: list[Array], feed: list[Array], released: Array, exp_ka: Array) -> list[Array]:
+        """Disposition after dt: decay, constant inputs `feed`, and `released`·exp(-ka t) into the centre."""
         modes = []
         for i, x in enumerate(d.rates):
             decay = jnp.exp(-x * dt)
@@ -202,13 +191,28 @@ def propagator(c: Constants) -> Propagator:
             if any(present(r) for r in feed):
                 held = divided_difference(from_zero[i], decay, 1.0, dt)
                 mode = [m + held * r if present(r) else m for m, r in zip(mode, feed, strict=True)]
-            if ka is not None:
+            if from_depot:
                 mode[0] = mode[0] + released * divided_difference(from_depot[i], exp_ka, decay, dt)
             modes.append(mode)
-        after = depot + tuple(
-            sum(w * v for row, mode in zip(d.weights, modes, strict=True) for w, v in zip(row[a], mode, strict=True))
+        return [
+            sum(w * v for g, mode in zip(d.weights, modes, strict=True) for w, v in zip(g[a], mode, strict=True))
             for a in range(len(body))
-        )
+        ]
+
+    def advance(dt: Array, y: Any, rates: Any) -> Any:
+        *amounts, auc = y
+        *inputs, auc_rate = rates
+        if ka is None:
+            after = body_after(dt, amounts, inputs, 0.0, 1.0)
+        else:
+            # A constant input r to the depot reaches the centre as r - r exp(-ka t): a constant and a smaller depot.
+            (depot, *body), (depot_rate, *feed) = amounts, inputs
+            exp_ka = jnp.exp(-ka * dt)
+            released, left = ka * depot, depot * exp_ka
+            if present(depot_rate):
+                left = left + depot_rate * divided_difference(depot_from_zero, exp_ka, 1.0, dt)
+                released, feed[0] = released - depot_rate, feed[0] + depot_rate
+            after = [left, *body_after(dt, body, feed, released, exp_ka)]
         entered = sum(r for r in inputs if present(r)) * dt
         auc = auc + (sum(amounts) - sum(after) + entered) * per_clearance
         if present(auc_rate):

@@ -21,10 +21,11 @@ from gemello.model.parameters import ParameterTable
 def derivative(y: State, c: Constants) -> State:
     """Mass balance of each compartment, mg/h, and the concentration (mg/L) as the derivative of auc."""
     *amounts, _ = y
-    absorbed, depot = 0.0, ()
+    depot: list[Any] = []
+    absorbed: Any = 0.0
     if c.absorption is not None:
         absorbed = c.absorption * amounts.pop(0)
-        depot = (-absorbed,)
+        depot.append(-absorbed)
     concentration = amounts[0] / c.volume
     exchange = tuple(q * (concentration - a / v) for (q, v), a in zip(c.peripheral, amounts[1:], strict=True))
     central = absorbed - c.clearance * concentration - sum(exchange)

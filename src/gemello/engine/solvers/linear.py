@@ -77,4 +77,5 @@ def _taylor(x: Array) -> Array:
 
 
 def _product(x: Array, y: Array) -> Array:
-    return (x[:, :, None] * y[None]).sum(1)
+    """Matrix product with lanes last: a sum of outer products, which vectorises over lanes where a reduction would not."""
+    return sum(x[:, j, None] * y[None, j] for j in range(x.shape[1]))

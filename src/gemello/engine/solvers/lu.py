@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
+from gemello.engine.solvers.stages import Array, together
 
-Array = jax.Array
 Rows = Sequence[Sequence[Array | None]]
 
 
@@ -66,7 +65,18 @@ def factor(matrix: Rows) -> Factors:
                 upper, old = a[k][j], a[i][j]
                 if upper is not None:
                     a[i][j] = -(ratio * upper) if old is None else old - ratio * upper
-    return Factors(a, reciprocal, order)
+    return _together(Factors(a, reciprocal, order))
+
+
+def _together(factors: Factors) -> Factors:
+    rows, reciprocal, order = factors
+    n = len(order)
+    places = [(i, j) for i in range(n) for j in range(n) if i != j and rows[i][j] is not None]
+    values = together([rows[i][j] for i, j in places] + reciprocal)  # type: ignore[misc]
+    out: list[list[Array | None]] = [[None] * n for _ in range(n)]
+    for (i, j), v in zip(places, values[: len(places)], strict=True):
+        out[i][j] = v
+    return Factors(out, list(values[len(places) :]), order)
 
 
 def solve(factors: Factors, right: Sequence[Array]) -> tuple[Array, ...]:
@@ -79,12 +89,14 @@ def solve(factors: Factors, right: Sequence[Array]) -> tuple[Array, ...]:
             v = rows[i][j]
             if v is not None:
                 x[i] = x[i] - v * x[j]
+        if 0 < i < n - 1:
+            (x[i],) = together(x[i : i + 1])
     for i in reversed(range(n)):
         for j in range(i + 1, n):
             v = rows[i][j]
             if v is not None:
                 x[i] = x[i] - v * x[j]
-        x[i] = x[i] * reciprocal[i]
+        (x[i],) = together([x[i] * reciprocal[i]])
     out: list[Array] = [x[0]] * n
     for place, i in enumerate(order):
         out[i] = x[place]

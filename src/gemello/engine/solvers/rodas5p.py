@@ -20,9 +20,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from gemello.engine.solvers import lu
-from gemello.engine.solvers.tsit5 import Slope
-
-Array = jax.Array
+from gemello.engine.solvers.stages import Array, Slope, together
 
 ORDER = 5
 GAMMA = 0.21193756319429014
@@ -140,9 +138,9 @@ def step(f: Slope, t: Array, y: tuple[Array, ...], h: Array, where: Pattern) -> 
     now = y
     for k in range(8):
         if k < 6:
-            now = tuple(_add(y[i], A[k], stages, i, 1.0) for i in range(n))
+            now = together([_add(y[i], A[k], stages, i, 1.0) for i in range(n)]) if k else y
         else:
-            now = tuple(v + stages[k - 1][i] for i, v in enumerate(now))
+            now = together([v + stages[k - 1][i] for i, v in enumerate(now)])
         slope = f(t + TIMES[k] * h if any(where.time) and k else t, now)
         right = []
         for i in range(n):
@@ -151,7 +149,7 @@ def step(f: Slope, t: Array, y: tuple[Array, ...], h: Array, where: Pattern) -> 
             if drift is not None and k < len(WEIGHTS):
                 value = value + (WEIGHTS[k] * h) * drift
             right.append(_add(scale * value, C[k], stages, i, GAMMA))
-        stages.append(lu.solve(factors, right))
+        stages.append(lu.solve(factors, together(right)))
     return Step(tuple(v + stages[7][i] for i, v in enumerate(now)), stages[7], jacobian)
 
 

@@ -7,13 +7,10 @@ same as last), so a step costs six evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-
-Array = jax.Array
-Slope = Callable[[Array, tuple[Array, ...]], tuple[Array, ...]]
+from gemello.engine.solvers.stages import Array, Slope, together
 
 ORDER = 5
 #: Largest h·|λ| on the negative real axis with |R| ≤ 1; used to recognise stiffness.
@@ -63,6 +60,6 @@ def step(f: Slope, t: Array, y: tuple[Array, ...], h: Array, slope: tuple[Array,
     stages, new, inner = [slope], y, y
     for c, row in zip(C[1:], A[1:], strict=True):
         inner, new = new, tuple(v + h * _combine(row, stages, i) for i, v in enumerate(y))
-        stages.append(f(t + c * h, new))
+        stages.append(together(f(t + c * h, new)))
     error = tuple(h * _combine(E, stages, i) for i in range(len(y)))
     return Step(new, error, stages[6], inner, stages[5])

@@ -1,7 +1,7 @@
 """Target-mediated drug disposition, full binding model without a tissue compartment.
 
-Mager & Jusko, J Pharmacokinet Pharmacodyn 28:507-532, 2001, the general model, with the tissue exchange left out and written in amounts
-(nmol in the volume V) so that doses enter as they are given: with C = A/V their kon C R becomes kon A R/V.
+The general model of Mager & Jusko, J Pharmacokinet Pharmacodyn 28:507-532, 2001, with the tissue exchange left out and written
+in amounts (nmol in the volume V) so that doses enter as they are given: with C = A/V their kon C R becomes kon A R/V.
 """
 
 from __future__ import annotations

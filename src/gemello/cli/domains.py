@@ -1,0 +1,78 @@
+"""`gemello validate`, `benchmark` and `demo`: a domain's own figures, made now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from gemello.base.errors import ModelError
+from gemello.cli import output
+
+CHECK = ("check", "value", "reference", "tolerance", "source", "passed")
+CASE = ("case", "ours", "peer", "peer_version", "unit", "ratio", "bar")
+Domain = Annotated[str, typer.Argument(help="A domain, such as pharmacology.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("validate")(validate)
+    app.command("benchmark")(benchmark)
+    app.command("demo")(demo)
+
+
+def validate(domain: Domain, json: Json = False) -> None:
+    """Hold a domain's models against outside authorities, now. Exit status 1 if a check fails."""
+    rows = _collect(f"Validating {domain}", _part(domain, "validate").checks(), CHECK)
+    failed = [r["check"] for r in rows if not r["passed"]]
+    if json:
+        output.to_json(rows)
+    else:
+        output.table(CHECK, [[r[k] for k in CHECK] for r in rows])
+        print(f"\n{len(rows) - len(failed)} of {len(rows)} checks passed{'; failed: ' + ', '.join(failed) if failed else ''}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def benchmark(domain: Domain, json: Json = False) -> None:
+    """Time a domain's models beside named peers, in one run on this machine."""
+    rows = _collect(f"Timing {domain}", _part(domain, "benchmark").cases(), CASE)
+    if json:
+        output.to_json(rows)
+    else:
+        output.table(CASE, [[r[k] for k in CASE] for r in rows])
+
+
+def demo(domain: Annotated[str, typer.Argument(help="A domain.")] = "pharmacology") -> None:
+    """Show a domain at work, on data that come with it."""
+    run = _part(domain, "demo").run
+    with output.progress(f"Demo of {domain}") as say:
+        text = run(say)
+    if text is not None:
+        print(text)
+
+
+def _part(domain: str, part: str) -> Any:
+    from gemello.model import registry  # noqa: PLC0415
+
+    module = registry.domain(domain, part)
+    from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
+
+    use_cpu_devices()
+    return module
+
+
+def _collect(title: str, rows: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All rows, told one by one on standard error as they come."""
+    out: list[dict[str, Any]] = []
+    with output.progress(title) as say:
+        for row in rows:
+            missing = [k for k in keys if k not in row]
+            if missing:
+                raise ModelError(f"{title}: row {len(out) + 1} has no {', '.join(missing)}; each row needs {', '.join(keys)}")
+            out.append({k: row[k] for k in keys})
+            say(f"{title}: {len(out)} done, last {row[keys[0]]}")
+    if not out:
+        raise ModelError(f"{title}: nothing came back; the domain has no rows to show")
+    return out

@@ -1,0 +1,274 @@
+"""`fit`: population parameters, with uncertainty, from the data of many subjects (FO and FOCEI)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from gemello.base.errors import ConvergenceError, DataError, UnsupportedError
+from gemello.engine.lanes import map_blocks, precision
+from gemello.inference import fo, focei
+from gemello.inference.laplace import modes
+from gemello.inference.layout import Layout, layout
+from gemello.inference.likelihood import Problem, problem
+from gemello.model.contract import Model
+from gemello.model.schedule import Subject
+
+METHODS = ("fo", "focei")
+DECREMENT = 1e-4  # converged: a full Newton step would lower the objective by less than this
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Population estimates. All dicts are by name; OMEGA is in the order of `etas`.
+
+    objective: −2 log-likelihood without constants. se: standard errors of `estimates` (NaN where they could not be had),
+    by `covariance_type` (sandwich R⁻¹SR⁻¹, as NONMEM's default, or R⁻¹). individual: etas of each subject, (subjects, etas).
+    shrinkage: of each eta, 1 − SD(η̂)/ω. trace: objective at each iteration.
+    """
+
+    model: str
+    method: str
+    objective: float
+    theta: dict[str, float]
+    omega: NDArray[np.float64]
+    etas: tuple[str, ...]
+    sigma: dict[str, float]
+    names: tuple[str, ...]
+    estimates: dict[str, float]
+    se: dict[str, float]
+    covariance: NDArray[np.float64]
+    covariance_type: str
+    ids: tuple[str, ...]
+    individual: NDArray[np.float64]
+    individual_objective: NDArray[np.float64]
+    shrinkage: dict[str, float]
+    converged: bool
+    message: str
+    iterations: int
+    observations: int
+    trace: tuple[float, ...]
+    excluded: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> Fit:
+        """Raise ConvergenceError unless the fit converged."""
+        if not self.converged:
+            raise ConvergenceError(f"model {self.model}, {self.method}: did not converge ({self.message}); try other start values, or a simpler OMEGA")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for JSON."""
+        plain = lambda v: None if v is None or not np.isfinite(v) else float(v)  # noqa: E731
+        return {
+            "model": self.model,
+            "method": self.method,
+            "converged": self.converged,
+            "message": self.message,
+            "objective": plain(self.objective),
+            "theta": {k: plain(v) for k, v in self.theta.items()},
+            "omega": {"etas": list(self.etas), "matrix": [[plain(v) for v in row] for row in self.omega]},
+            "sigma": {k: plain(v) for k, v in self.sigma.items()},
+            "estimates": {k: {"estimate": plain(v), "se": plain(self.se[k])} for k, v in self.estimates.items()},
+            "covariance_type": self.covariance_type,
+            "shrinkage": {k: plain(v) for k, v in self.shrinkage.items()},
+            "subjects": [
+                {"id": i, "objective": plain(o), "etas": dict(zip(self.etas, map(plain, e), strict=True))}
+                for i, o, e in zip(self.ids, self.individual_objective, self.individual, strict=True)
+            ],
+            "observations": self.observations,
+            "iterations": self.iterations,
+            "excluded": [{"id": i, "reason": r} for i, r in self.excluded],
+            "notes": list(self.notes),
+            "provenance": self.provenance,
+        }
+
+
+class _Objective:
+    """Objective and gradient at x; remembers the etas, from which the next search starts, and the trace."""
+
+    def __init__(self, data: Problem, plan_layout: Layout, method: str, report: Callable[[int, float], None] | None) -> None:
+        make = focei.program if method == "focei" else fo.program
+        self.data, self.layout, self.report = data, plan_layout, report
+        self.program = make(data.model, data.prepared.timeline.plan, plan_layout)
+        self.etas = np.zeros((len(data.subjects), len(plan_layout.etas)))
+        self.best, self.trace, self.calls = np.inf, [], 0
+
+    def parts(self, x: NDArray[np.float64]) -> tuple[Any, Any, Any]:
+        """Objective (subjects,), gradient (subjects, x), etas (subjects, etas)."""
+        start = self.data.cut(self.etas.T)
+        tree = self.data.blocks._replace(tree=(self.data.blocks.tree, start.tree))
+        out = map_blocks(self.program, np.asarray(x, float), tree)
+        value, gradient, etas, _ = (self.data.in_subject_order(v) for v in out)
+        return value, gradient, etas
+
+    def __call__(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, gradient, etas = self.parts(x)
+        total, slope = float(value.sum()), gradient.sum(axis=0)
+        self.calls += 1
+        if not np.isfinite(total) or not np.isfinite(slope).all():
+            return 1e10, np.zeros_like(slope)
+        if total < self.best:
+            self.best, self.etas = total, np.where(np.isfinite(etas), etas, 0.0)
+            self.trace.append(total)
+            if self.report:
+                self.report(len(self.trace), total)
+        return total, slope
+
+    def hessian(self, x: NDArray[np.float64], step: float = 1e-4) -> NDArray[np.float64]:
+        """Hessian of the objective by central differences of the exact gradient."""
+        columns = []
+        for e in np.eye(len(x)) * step:
+            columns.append((self.parts(x + e)[1].sum(axis=0) - self.parts(x - e)[1].sum(axis=0)) / (2 * step))
+        h = np.array(columns)
+        return (h + h.T) / 2
+
+
+def usable(subjects: Sequence[Subject]) -> tuple[list[Subject], list[tuple[str, str]]]:
+    """Subjects that a fit can use, and those left out with the reason."""
+    kept, out = [], []
+    for s in subjects:
+        try:
+            s.check()
+        except DataError as e:
+            out.append((s.id, str(e)))
+            continue
+        if s.schedule.measured.any():
+            kept.append(s)
+        else:
+            out.append((s.id, "no measured value"))
+    return kept, out
+
+
+def fit(
+    model: Model,
+    subjects: Sequence[Subject],
+    method: str = "focei",
+    *,
+    start: Mapping[str, float] | None = None,
+    estimate: Sequence[str] | None = None,
+    omega: str | Sequence[Sequence[str]] | None = None,
+    bind: Mapping[str, str] | None = None,
+    max_iterations: int = 200,
+    solver: str | None = None,
+    report: Callable[[int, float], None] | None = None,
+) -> Fit:
+    """Estimate population parameters.
+
+    method: "fo" or "focei". start: start values (and values of what is not estimated) that differ from the table's.
+    estimate: names to estimate, by default those the table marks. omega: "diagonal", "full" or blocks of names; by default
+    what the table's covariances say. report(iteration, objective) is called while it runs.
+
+    Raises DataError when no subject is usable; a fit that does not converge says so in `converged` and `message`.
+    """
+    if method not in METHODS:
+        raise UnsupportedError(f"method {method!r}: use {' or '.join(METHODS)}")
+    kept, excluded = usable(subjects)
+    if not kept:
+        raise DataError("no subject with a measured value", remedy="; ".join(f"{i}: {r}" for i, r in excluded[:3]) or "give data")
+    values = dict(start or {})
+    shape = layout(model, values, estimate=estimate, omega=omega, log_diagonal=method != "fo")
+    moving = frozenset(e.name for e in shape.thetas)
+    with precision():
+        data = problem(model, kept, values=values, bind=bind, estimated=moving, method=solver)
+        target = _Objective(data, shape, method, report)
+        full = {r.name: float(values.get(r.name, r.value)) for r in model.parameters}
+        x0 = shape.start(full, full, np.array(model.parameters.omega()).reshape(len(shape.etas), -1))
+        x, iterations = _minimise(target, x0, max_iterations)
+        x, hessian, decrement = _polish(target, x)
+        return _result(model, method, data, target, x, hessian, decrement, iterations, excluded)
+
+
+def _minimise(target: _Objective, x0: NDArray[np.float64], max_iterations: int) -> tuple[NDArray[np.float64], int]:
+    """Quasi-Newton search within ±15 of the start (log scale for most coordinates).
+
+    The objective is scaled so that the first step, along the gradient, is no longer than 0.5.
+    """
+    size = np.abs(target(x0)[1]).max()
+    scale = min(1.0, 0.5 / max(size, 1e-12))
+
+    def scaled(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = target(x)
+        return scale * value, scale * slope
+
+    bounds = [(v - 15.0, v + 15.0) for v in x0]
+    options = {"maxiter": max_iterations, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-4 * scale}
+    out = minimize(scaled, x0, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(out.x), int(out.nit)
+
+
+def _polish(target: _Objective, x: NDArray[np.float64], rounds: int = 4) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Newton steps to the optimum; returns x, the Hessian there and half the Newton decrement (what a step would still gain)."""
+    hessian, gain = np.full((len(x), len(x)), np.nan), np.inf
+    for _ in range(rounds):
+        value, slope = target(x)
+        hessian = target.hessian(x)
+        if value >= 1e10 or not np.isfinite(hessian).all():
+            return x, hessian, np.inf
+        size, directions = np.linalg.eigh(hessian)
+        along = directions.T @ slope
+        safe = np.maximum(np.abs(size), 1e-8 * np.abs(size).max())
+        gain = float(0.5 * np.sum(along**2 / safe))
+        if gain < 1e-9:
+            break
+        step = directions @ (along / safe)
+        step *= min(1.0, 1.0 / max(np.abs(step).max(), 1e-300))
+        for _ in range(6):
+            if target(x - step)[0] < value:
+                x = x - step
+                break
+            step = step / 4
+        else:
+            break
+    return x, hessian, gain
+
+
+def _result(
+    model: Model, method: str, data: Problem, target: _Objective, x: NDArray[np.float64], hessian: NDArray[np.float64],
+    decrement: float, iterations: int, excluded: Sequence[tuple[str, str]],
+) -> Fit:  # fmt: skip
+    shape = target.layout
+    value, gradient, etas = target.parts(x)
+    pop = jax.tree.map(np.asarray, shape.population(np.asarray(x)))
+    natural = np.asarray(shape.natural(np.asarray(x)))
+    slope = np.asarray(jax.jacfwd(shape.natural)(np.asarray(x)))
+    covariance, kind, sound = _covariance(hessian, gradient, slope)
+    if method == "fo" and np.linalg.eigvalsh(pop.omega).min() > 1e-10 * np.trace(pop.omega):
+        etas = modes(data, pop).eta  # post hoc: FO itself has none
+    total = float(value.sum())
+    converged = bool(np.isfinite(total) and decrement < DECREMENT)
+    words = [f"the objective could still fall by {decrement:.2g}"] if not converged else []
+    if not sound:
+        words.append("the Hessian is not positive definite: some parameters are not identifiable from these data")
+    sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
+    shrink = 1.0 - np.std(etas, axis=0, ddof=1) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
+    with np.errstate(invalid="ignore"):
+        se = np.sqrt(np.diag(covariance))
+    return Fit(
+        model.name, method, total,
+        {k: float(v) for k, v in pop.theta.items()}, pop.omega, shape.etas, {k: float(v) for k, v in pop.sigma.items()},
+        shape.names, dict(zip(shape.names, map(float, natural), strict=True)), dict(zip(shape.names, map(float, se), strict=True)),
+        covariance, kind, tuple(s.id for s in data.subjects), etas, value, dict(zip(shape.etas, map(float, shrink), strict=True)),
+        converged, "; ".join(words) or "converged", iterations, int(data.observations.sum()), tuple(target.trace), tuple(excluded),
+    )  # fmt: skip
+
+
+def _covariance(hessian: NDArray[np.float64], gradient: NDArray[np.float64], slope: NDArray[np.float64]) -> tuple[NDArray[np.float64], str, bool]:
+    """Covariance of the natural estimates: R⁻¹SR⁻¹, or 2R⁻¹ with too few subjects for S; NaN where R is not positive definite."""
+    missing = np.full_like(hessian, np.nan)
+    if not np.isfinite(hessian).all():
+        return missing, "none", False
+    size = np.linalg.eigvalsh(hessian)
+    if size.min() <= 1e-9 * size.max():
+        return missing, "none", False
+    inverse = np.linalg.inv(hessian)
+    if len(gradient) > len(hessian):
+        return slope @ inverse @ (gradient.T @ gradient) @ inverse @ slope.T, "sandwich", True
+    return slope @ (2.0 * inverse) @ slope.T, "R", True
