@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A real process, which sees this tree."""
     return subprocess.run(
-        [sys.executable, "-m", "gemello.cli.main", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "gemello.cli.main", *arguments],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
     )  # fmt: skip
 
@@ -59,6 +60,17 @@ def test_a_real_process(tmp_path: Path) -> None:
     traced = shell("simulate", "pk1_iv", str(tmp_path / "no.csv"), GEMELLO_DEBUG="1")
     assert "Traceback" in traced.stderr
     assert traced.returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_bug(here: Path) -> None:
+    rows = "".join(f"1,{i},0,0\n" for i in range(1, 20_000))
+    (here / "long.csv").write_text("ID,TIME,EVID,AMT\n1,0,1,1\n" + rows)
+    command = f"{sys.executable} -m gemello.cli.main simulate pk1_iv long.csv | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "ID,TIME,EVID,cp,auc\n"
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ---- models -------------------------------------------------------------------------------------------------------------
@@ -111,17 +123,17 @@ def case(**change: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A domain `toy` whose parts the test sets."""
     parts = SimpleNamespace(checks=[check("one", True)], cases=[case()], demo=lambda say: say("step") or "the end")
     modules = {
         "validate": SimpleNamespace(checks=lambda: iter(parts.checks)),
         "benchmark": SimpleNamespace(cases=lambda: iter(parts.cases)),
-        "demo": SimpleNamespace(run=lambda say: parts.demo(say)),
+        "demo": SimpleNamespace(run=parts.demo),
     }
     real = registry.domain
     monkeypatch.setattr(registry, "domain", lambda name, part="": modules[part] if name == "toy" else real(name, part))
-    yield parts
+    return parts
 
 
 def test_validate_prints_its_checks_and_fails_with_them(gemello: Gemello, toy: SimpleNamespace) -> None:

@@ -43,7 +43,8 @@ def test_values_and_columns_for_parameters(gemello: Gemello, here: Path) -> None
 def test_units_columns_and_method(gemello: Gemello, here: Path) -> None:
     (here / "data.csv").write_text("subj,t,EVID,AMT\n1,0,1,0.1\n1,60,0,0\n")
     done = gemello(
-        "simulate", "model.py:decay", "data.csv", "--column", "ID=subj", "--column", "TIME=t", "--units", "t=min", "--units", "AMT=g",
+        "simulate", "model.py:decay", "data.csv", "--column", "ID=subj", "--column", "TIME=t",
+        "--units", "t=min", "--units", "AMT=g",
         "--method", "tsit5", "--rtol", "1e-9", "-o", "o.csv",
     )  # fmt: skip
     assert done.status == 0, done.err

@@ -16,7 +16,7 @@ class Two(Model):
     """Drug (mg) and glucose-like signal; outputs in mg/L and percent."""
 
     name, version, time_unit = "two", "1", "h"
-    states = {"depot": "mg", "central": "mg"}
+    states = {"depot": "mg", "central": "mg"}  # noqa: RUF012  (declared once, never changed)
     outputs = (Output("cp", "mg/L", Residual("add")), Output("effect", "percent", Residual("add")))
     ports = (
         Port("depot", "mg", state="depot", lag="LAG"),

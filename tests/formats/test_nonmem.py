@@ -163,6 +163,7 @@ BAD = [  # row 3 with one cell changed: column, value, what the message says
     ("TIME", ".", "subject 1: no time; give every record a time"),
     ("TIME", "-1", "subject 1: time runs backwards; sort the records of each subject by time"),
     ("TIME", "1e400", "subject 1: not a finite number"),
+    ("TIME", "1e40", "subject 1: an absurdly large number; give one below 1e+30"),
     ("TIME", "nan", "subject 1: not a finite number"),
     ("EVID", "5", "subject 1: unknown event; use 0 observation"),
     ("EVID", "101", "subject 1: a compound event code; use 0 to 4"),
@@ -208,6 +209,7 @@ DOSES = [  # the dose in row 2
     ("AMT", "-5", "amount is negative"),
     ("AMT", ".", "a dose without an amount"),
     ("RATE", "-3", "impossible rate"),
+    ("ADDL", "1000000000", "more than 100000 additional doses"),
     ("CMT", "4", "no such compartment to dose in two; use one of: 1 depot, 2 central, 3 clamp"),
     ("II", "12", "an interval without ADDL or SS"),
 ]
@@ -303,7 +305,7 @@ def test_quarantine_leaves_out_by_name_and_the_rest_is_untouched(csv: Csv, bare:
     assert data.hash == nonmem.read(csv(good), bare).hash
     with pytest.raises(DataError, match="row 4, column DV"):
         nonmem.read(csv(mixed), bare)
-    with pytest.raises(DataError, match="no subject can be used; the first: d.csv, row 2"):
+    with pytest.raises(DataError, match=r"no subject can be used; the first: d\.csv, row 2"):
         nonmem.read(csv("ID,TIME,DV/1,0,x"), bare, quarantine=True)
     with pytest.raises(DataError, match="its unit is not given"):
         nonmem.read(csv(mixed), bare, quarantine=True, units={"TIME": "h"})

@@ -80,7 +80,7 @@ def test_a_registered_model_is_found_and_listed(file: Path) -> None:
     assert registry.get("decay") is model is registry.get("later")
     assert {"decay", "later"} <= set(registry.models())
     for name, target in (("decay", "a:b"), ("pk1_oral", model), ("a:b", model), ("", model), ("x", "nothing")):
-        with pytest.raises(ModelError, match="is registered already|cannot be registered"):
+        with pytest.raises(ModelError, match=r"is registered already|cannot be registered"):
             registry.register(name, target)
 
 
@@ -105,7 +105,7 @@ def test_unknown_names_say_what_comes_near(file: Path, name: str, message: str) 
 @pytest.mark.parametrize("text", ["1 +", "import no_such_package", "raise RuntimeError('no\\nway')", "import sys; sys.exit(3)"])
 def test_a_file_that_cannot_be_run(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.py").write_text(text)
-    with pytest.raises(ModelError, match="bad.py could not be imported: ") as e:
+    with pytest.raises(ModelError, match=r"bad\.py could not be imported: ") as e:
         registry.get(f"{tmp_path}/bad.py:m")
     assert "\n" not in str(e.value)
 
@@ -114,7 +114,7 @@ def test_domains_and_their_parts() -> None:
     assert "pk1_oral" in registry.domain("pharmacology", "registry").MODELS
     with pytest.raises(ModelError, match="no domain 'pharma'; did you mean pharmacology"):
         registry.domain("pharma")
-    with pytest.raises(ModelError, match="domain 'pharmacology' has no kitchen .*; it has .*registry"):
+    with pytest.raises(ModelError, match=r"domain 'pharmacology' has no kitchen .*; it has .*registry"):
         registry.domain("pharmacology", "kitchen")
 
 

@@ -23,7 +23,7 @@ def seed_of(given: int | None) -> int:
 
 
 def draw_etas(model: Model, subjects: int, seed: int) -> NDArray[np.float64]:
-    """(subjects, etas) from N(0, OMEGA) of the parameter table. Raises ModelError where nothing varies or OMEGA is no covariance."""
+    """(subjects, etas) from N(0, OMEGA) of the parameter table. Raises ModelError where nothing varies."""
     names, omega = model.parameters.eta_names, np.array(model.parameters.omega(), float)
     if not names:
         raise ModelError(

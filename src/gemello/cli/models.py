@@ -78,7 +78,8 @@ def describe(name: str, model: Model) -> dict[str, Any]:
             for p in model.parameters
         ],
         "covariates": [
-            {"name": c.name, "unit": c.unit, "lower": c.lower, "upper": c.upper, "reference": c.reference} for c in model.covariates
+            {"name": c.name, "unit": c.unit, "lower": c.lower, "upper": c.upper, "reference": c.reference}
+            for c in model.covariates
         ],
         "method": model.default_method(),
         "card": sections,

@@ -1,4 +1,4 @@
-"""What commands print: progress and notes on standard error, results on standard output, files that appear whole or not at all."""
+"""What commands print: progress and notes on standard error, results on standard output; files appear whole or not at all."""
 
 from __future__ import annotations
 

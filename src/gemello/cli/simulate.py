@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,6 @@ from gemello.cli.options import numbers_and_names, pairs
 if TYPE_CHECKING:
     from gemello.formats.nonmem import Dataset
     from gemello.model.contract import Model
-    from gemello.model.simulate import Trajectories
 
 # Options that every command with a data set has.
 ModelName = Annotated[
@@ -103,25 +103,31 @@ def simulate(
         model = registry.get(model_name)
         dataset = read(model, data, column, units, bind, observed)
         say(f"Simulating {len(dataset)} subjects")
-        found, drawn, seed = _run(model, dataset, values, bind, method, rtol, seed, population)
-    columns = {**found.outputs, **drawn}
+        done = _run(model, dataset, values, seed, population, bind=bind, method=method, rtol=rtol)
     if target is not None:
         from gemello.formats import nonmem  # noqa: PLC0415
 
-        output.write_whole(target, lambda path: nonmem.write(path, dataset.subjects, columns))
-    _report(model, dataset, found, columns, values, seed, time.perf_counter() - begun, target, json)
+        output.write_whole(target, lambda path: nonmem.write(path, dataset.subjects, done.columns))
+    _report(done, time.perf_counter() - begun, target, json)
 
 
-def _run(
-    model: Model,
-    dataset: Dataset,
-    values: dict[str, float],
-    bind: dict[str, str],
-    method: str | None,
-    rtol: float | None,
-    seed: int | None,
-    population: bool,
-) -> tuple[Trajectories, dict[str, Any], int | None]:
+@dataclass(frozen=True)
+class _Done:
+    """A simulation and what it was asked."""
+
+    model: Model
+    dataset: Dataset
+    values: dict[str, float]
+    columns: dict[str, Any]  # outputs, and DV where drawn, (subjects, records)
+    seed: int | None
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of the outputs."""
+        return {o.name: o.unit for o in self.model.outputs}
+
+
+def _run(model: Model, dataset: Dataset, values: dict[str, float], seed: int | None, population: bool, **how: Any) -> _Done:
     from gemello.cli import draws  # noqa: PLC0415
     from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
     from gemello.model.simulate import simulate as solve  # noqa: PLC0415
@@ -130,34 +136,47 @@ def _run(
     if not population:
         if seed is not None:
             output.note("nothing is drawn without --population, so the seed is not used")
-        return solve(model, dataset.subjects, values, bind=bind, method=method, rtol=rtol).check(), {}, None
+        found = solve(model, dataset.subjects, values, **how).check()
+        return _Done(model, dataset, values, found.outputs, None)
     seed = draws.seed_of(seed)
-    etas = draws.draw_etas(model, len(dataset), seed)
-    found = solve(model, dataset.subjects, values, etas=etas, bind=bind, method=method, rtol=rtol).check()
-    return found, {"DV": draws.draw_measurements(model, dataset.subjects, found.outputs, values, seed)}, seed
+    found = solve(model, dataset.subjects, values, etas=draws.draw_etas(model, len(dataset), seed), **how).check()
+    drawn = draws.draw_measurements(model, dataset.subjects, found.outputs, values, seed)
+    return _Done(model, dataset, values, {**found.outputs, "DV": drawn}, seed)
 
 
-def _report(
-    model: Model, dataset: Dataset, found: Trajectories, columns: dict[str, Any], values: dict[str, float], seed: int | None, seconds: float,
-    target: Path | None, json: bool,
-) -> None:  # fmt: skip
+def _summary(done: _Done, seconds: float, target: Path | None) -> dict[str, Any]:
     from gemello.base.provenance import Provenance  # noqa: PLC0415
+
+    model, dataset = done.model, done.dataset
+    table = model.parameters.with_values(done.values)
+    return {
+        "model": model.name,
+        "subjects": len(dataset),
+        "records": dataset.records,
+        "seconds": round(seconds, 3),
+        "seed": done.seed,
+        "units": {"TIME": model.time_unit, **done.units},
+        "columns": dict(dataset.columns),
+        "notes": list(dataset.notes),
+        "output": str(target) if target else None,
+        "provenance": Provenance.collect(model, parameters=table, data=dataset.hash, seed=done.seed).to_dict(),
+    }
+
+
+def _report(done: _Done, seconds: float, target: Path | None, json: bool) -> None:
     from gemello.formats import nonmem  # noqa: PLC0415
 
+    subjects = done.dataset.subjects
     if json:
-        said: dict[str, Any] = {
-            "model": model.name, "subjects": len(dataset), "records": dataset.records, "seconds": round(seconds, 3), "seed": seed,
-            "units": {"TIME": model.time_unit, **found.units}, "columns": dict(dataset.columns), "notes": list(dataset.notes),
-            "output": str(target) if target else None,
-            "provenance": Provenance.collect(model, parameters=model.parameters.with_values(values), data=dataset.hash, seed=seed).to_dict(),
-        }  # fmt: skip
+        said = _summary(done, seconds, target)
         if target is None:
-            said["table"] = nonmem.frame(dataset.subjects, columns).to_dict(as_series=False)
+            said["table"] = nonmem.frame(subjects, done.columns).to_dict(as_series=False)
         output.to_json(said, compact=target is None)
         return
     if target is None:
-        nonmem.write(sys.stdout, dataset.subjects, columns)
-    shown = ", ".join(f"{n} in {u}" for n, u in found.units.items())
-    drawn = f", seed {seed}" if seed is not None else ""
-    line = f"{dataset.records} records of {len(dataset)} subjects, {shown}, time in {model.time_unit}{drawn}, {seconds:.1f} s"
+        nonmem.write(sys.stdout, subjects, done.columns)
+    shown = ", ".join(f"{n} in {u}" for n, u in done.units.items())
+    drawn = f", seed {done.seed}" if done.seed is not None else ""
+    size = f"{done.dataset.records} records of {len(subjects)} subjects"
+    line = f"{size}, {shown}, time in {done.model.time_unit}{drawn}, {seconds:.1f} s"
     print(f"{line} -> {target}" if target else line, file=sys.stdout if target else sys.stderr)

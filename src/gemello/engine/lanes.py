@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -110,7 +109,7 @@ def map_blocks(fn: Callable[[Any, Any], Any], shared: Any, blocks: Cut) -> Any:
     """`fn(shared, one block)` for all blocks: one after another on each device, devices side by side.
 
     fn: a function that lives as long as the process (programs are kept by it). shared: arrays that all blocks see whole.
-    fn gets leaves (..., block) and returns leaves whose *first* axis is the block's lanes; so does the result, (lanes, ...).
+    fn gets leaves (..., block) and returns leaves whose *first* axis is the block's lanes; the result is NumPy arrays (lanes, ...).
     """
     out = _program(fn, blocks.devices)(shared, blocks.tree)
-    return jax.tree.map(lambda v: jnp.reshape(v, (-1, *v.shape[2:]))[: blocks.lanes], out)
+    return jax.tree.map(lambda v: np.asarray(v).reshape(-1, *v.shape[2:])[: blocks.lanes], out)

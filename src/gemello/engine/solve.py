@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from gemello.engine import adaptive
 from gemello.engine.events import Actions, Held, act, resolve
-from gemello.engine.plan import PAD, Plan, Slots, Solved
+from gemello.engine.plan import PAD, START, STEADY, STEADY_RATE, Plan, Slots, Solved
 from gemello.engine.solvers.linear import expm_propagator
 
 LINEAR = ("closed", "expm")
 
 
-def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any) -> Solved:
-    """Outputs of one block at its records.
+def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any, *, outputs: tuple[int, ...] | None = None, states: bool = False) -> Solved:
+    """Outputs of one block at its records; `outputs` picks some by index, `states` adds the states.
 
     system: supplies `initial`, `observe` and, by method, `propagator`, `matrix`, `derivative` or `advance` (the contract's
     equations) and the types `state_type`, `signal_type`. p: individual parameters, entries (lanes,) or (records, lanes).
@@ -41,29 +41,38 @@ def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any) -> Solved
         initial = system.state_type(*(fill(v) for v in system.initial(row)))
         y, held = act(a, y, held, initial, flow, plan, plan.method in LINEAR)
         out = system.observe(now, y, row, system.signal_type(*held.signals))
-        return (now, y, held, control), (tuple(fill(o) for o in out), tuple(y))
+        seen = tuple(fill(out[k]) for k in chosen) + (tuple(y) if states else ())
+        return (now, y, held, control), seen
 
     def quiet(carry: Any, a: Actions) -> tuple[Any, Any]:
         """Beyond the last slot of every lane: nothing to do."""
-        n = len(system.outputs)
-        return carry, ((zero,) * n, tuple(carry[1]))
+        return carry, (zero,) * (len(chosen) + (len(y) if states else 0))
 
     def body(carry: Any, a: Actions) -> tuple[Any, Any]:
         if not plan.ragged:
             return slot(carry, a)
         return jax.lax.cond(jnp.all(a.kind == PAD), quiet, slot, carry, a)
 
+    chosen = range(len(system.outputs)) if outputs is None else outputs
     start = fill(actions.time[0])
-    (_, _, _, control), (outputs, states) = jax.lax.scan(body, (start, y, held, control), actions)
-    rows = records if where is None else jnp.take_along_axis(where, jnp.broadcast_to(records, (records.shape[0], lanes)), axis=0)
-    pick = lambda v: jnp.take_along_axis(v, jnp.broadcast_to(rows, (rows.shape[0], lanes)), axis=0)  # noqa: E731
-    if where is None and records.shape[1] == 1:  # one schedule for all lanes: rows, not elements
-        pick = lambda v: v[records[:, 0]]  # noqa: E731
-    outputs, states = tuple(map(pick, outputs)), tuple(map(pick, states))
+    (_, last, _, control), seen = jax.lax.scan(body, (start, y, held, control), actions)
+    pick = _picker(records, where, lanes)
+    seen = tuple(map(pick, seen))
+    lost = ~jnp.isfinite(sum(seen))
     times = pick(jnp.broadcast_to(actions.time, (actions.time.shape[0], lanes)))
-    lost = jnp.any(jnp.stack([~jnp.isfinite(s) for s in states]), axis=0)
     when = jnp.where(control.failed, control.failure_time, _first_time(lost, times))
-    return Solved(outputs, control.failed | jnp.any(lost, axis=0), when, states, jnp.stack([control.accepted, control.rejected]))
+    failed = control.failed | jnp.any(lost, axis=0) | ~jnp.isfinite(sum(last))
+    n = len(chosen)
+    return Solved(seen[:n], failed, when, seen[n:], jnp.stack([control.accepted, control.rejected]))
+
+
+def _picker(records: Any, where: Any, lanes: int) -> Any:
+    """Function from (slots, lanes) to (records, lanes)."""
+    if where is None and records.shape[1] == 1:  # one schedule for all lanes: whole rows
+        return lambda v: v[records[:, 0]]
+    wide = jnp.broadcast_to(records, (records.shape[0], lanes))
+    rows = wide if where is None else jnp.take_along_axis(where, wide, axis=0)
+    return lambda v: jnp.take_along_axis(v, rows, axis=0)
 
 
 def _first_time(lost: Any, times: Any) -> Any:
@@ -89,9 +98,12 @@ def _stepper(system: Any, plan: Plan, p: Any) -> Any:
     if plan.method in LINEAR:
         make = system.propagator if plan.method == "closed" else lambda q: expm_propagator(system.matrix(q))
         once = None if plan.varying else make(p)
+        fed = {q.state for q in plan.ports} if plan.kinds & {START, STEADY, STEADY_RATE} else set()
 
         def exact(t: Any, dt: Any, y: Any, held: Held, control: Any, row: Any) -> tuple[Any, Any]:
-            return (once or make(row))(dt, y, system.state_type(*held.rates)), control
+            # the number 0 where nothing can flow in: a closed form drops those terms
+            rates = (r if i in fed else 0 for i, r in enumerate(held.rates))
+            return (once or make(row))(dt, y, system.state_type(*rates)), control
 
         return exact
     if plan.method == "discrete":

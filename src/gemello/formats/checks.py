@@ -53,8 +53,8 @@ class Faults:
         words = problem if isinstance(problem, str) else problem[i]
         value = self.table.cell(i, self.heads.roles[column]) if column in self.heads.roles else None
         return DataError(
-            f"subject {subject}: {words}", source=self.table.source, row=int(self.table.lines[i]), column=self.heads.name(column, self.table),
-            value=value, remedy=remedy,
+            f"subject {subject}: {words}", source=self.table.source, row=int(self.table.lines[i]),
+            column=self.heads.name(column, self.table), value=value, remedy=remedy,
         )  # fmt: skip
 
 

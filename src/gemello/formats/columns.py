@@ -174,6 +174,8 @@ def _blank(codes: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np
 
 
 def _header(line: str, source: str, row: int) -> tuple[str, ...]:
+    if line.lstrip()[:1] in ("{", "[", "<"):
+        raise DataError("not a CSV file (JSON, XML or HTML)", source=source, row=row, value=line, remedy="save it as CSV")
     names = tuple(n.strip() for n in next(csv.reader([line])))
     if len(names) == 1 and any(s in line for s in ";\t "):
         raise DataError(

@@ -25,6 +25,9 @@ from gemello.formats.mapping import Heads, Units
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject
 
+LARGEST = 1e30  # no amount, time or measurement comes near it in any unit
+ADDITIONAL_LIMIT = 100_000  # doses that one record may stand for
+
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -121,6 +124,7 @@ class _Cells:
             if role == "TIME" and self.table.cells(self.heads.roles[role]).filter(pl.Series(bad)).str.contains(":").any():
                 problem, remedy = "a clock time or date", "give the time since the first record as a decimal number"
             self.faults.add(bad, role, problem, remedy)
+        self.faults.add(np.abs(values) > LARGEST, role, "an absurdly large number", f"give one below {LARGEST:g}")
         return np.where(np.isnan(values), filler, values) if not np.isnan(filler) else values
 
     def whole(self, role: str, filler: int) -> NDArray[np.int64]:
@@ -148,6 +152,13 @@ def _records(
     known = dose & (port >= 0) & (port <= len(model.ports))
     mdv = cells.whole("MDV", 0)
     faults.add(~np.isin(mdv, (0, 1)), "MDV", "is neither 0 nor 1", "use 0 where DV was measured, 1 where not")
+    additional = cells.whole("ADDL", 0)
+    faults.add(
+        additional > ADDITIONAL_LIMIT,
+        "ADDL",
+        f"more than {ADDITIONAL_LIMIT} additional doses",
+        "give fewer, or SS for a steady state",
+    )
     looks = evid == 0
     value = np.where(looks & (mdv == 0), cells.number("DV", np.nan, looks & (mdv == 0)), np.nan)
     output = _outputs(table, heads, model, faults, looks, ~np.isnan(value), port, observed)
@@ -159,7 +170,7 @@ def _records(
         "amount": scale.amounts(amount, port, known),
         "rate": scale.rates(rate, port, known),
         "interval": cells.number("II", 0.0) * scale.factor("II", model.time_unit, "TIME"),
-        "additional": cells.whole("ADDL", 0),
+        "additional": additional,
         "steady_state": cells.whole("SS", 0),
         "value": scale.values(value, output),
         "output": output,
@@ -206,7 +217,8 @@ def _outputs(
         if len(several) > 1:
             other = measured & (port != several[0])
             faults.add(
-                other, "CMT", f"observations of compartments {', '.join(map(str, several))}, and nothing says which output each measured",
+                other, "CMT",
+                f"observations of compartments {', '.join(map(str, several))}, and nothing says which output each measured",
                 f"add a column DVID ({choices}), or name the output of each compartment",
             )  # fmt: skip
     return np.where(looks, out, 0)
@@ -337,5 +349,9 @@ def frame(subjects: Sequence[Subject], outputs: Mapping[str, Any]) -> pl.DataFra
 def write(target: Any, subjects: Sequence[Subject], outputs: Mapping[str, Any]) -> int:
     """`frame` as CSV to a path or an open file; a value that is not a number is written as `.`; returns the number of rows."""
     out = frame(subjects, outputs)
-    out.with_columns(pl.col(pl.Float64).fill_nan(None)).write_csv(target, null_value=".")
+    plain = out.with_columns(pl.col(pl.Float64).fill_nan(None))
+    if isinstance(target, str | Path):
+        plain.write_csv(target, null_value=".")
+    else:
+        target.write(plain.write_csv(null_value="."))  # through Python, so that a closed pipe is seen as one
     return len(out)

@@ -226,14 +226,14 @@ def ensemble(
     points = t_points(uniform_points(seed, names, draws, n + 1))
     x, logw, weights, khat = _weigh(problem, pop, points, m.eta, m.covariance)
     ess = effective_size(weights)
-    for _ in range(rounds - 1):
+    for widen in 3.0 ** np.arange(rounds - 1):  # moments of a poor sample are too narrow, so the last rounds widen them
         poor = (~(ess >= ENOUGH * draws) | (khat > KHAT_LIMIT)) & (problem.observations > 0)
         if not poor.any():
             break
         mean, scale = moments(x, weights)
         trusted = ess > 10 * (n + 1)
         mean = np.where(trusted[:, None], mean, m.eta)
-        scale = np.where(trusted[:, None, None], scale, 4.0 * m.covariance) + 1e-9 * m.covariance
+        scale = widen * (np.where(trusted[:, None, None], scale, 4.0 * m.covariance) + 1e-9 * m.covariance)
         again = _weigh(problem, pop, points, mean, scale)
         cured = (khat > KHAT_LIMIT) & (again[3] <= KHAT_LIMIT)
         better = poor & (cured | ((effective_size(again[2]) > ess) & (again[3] <= np.maximum(khat, KHAT_LIMIT))))

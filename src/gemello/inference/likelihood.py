@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.base.errors import DataError
-from gemello.engine.lanes import Cut, cut, default_block
+from gemello.engine.lanes import Cut, cut, default_block, precision
 from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR, solve
 from gemello.model.contract import Model
@@ -103,7 +103,8 @@ def problem(
     tree = {"slots": slots, "records": records, "cov": ready.cov, "bound": ready.bound, "y": y, "output": output, "seen": seen}
     tree["lane"] = np.zeros(lanes)
     seen_in_order = seen.sum(axis=0)[np.argsort(timeline.order, kind="stable")]
-    return Problem(ready, cut(tree, lanes, size), seen_in_order)
+    with precision():  # else the devices would hold float32
+        return Problem(ready, cut(tree, lanes, size), seen_in_order)
 
 
 def _check_outputs(model: Model, subject: Subject) -> None:
@@ -130,12 +131,10 @@ class Block:
         d, m = self.data, self.model
         theta = m.theta_type(*(d["bound"].get(n, pop.theta[n]) for n in m.parameters.theta_names))
         p = spread(individual(m, theta, tuple(eta), d["cov"]), self.lanes)
-        out = solve(m, self.plan, d["slots"], p, d["records"]).outputs
+        observable = tuple(k for k, o in enumerate(m.outputs) if o.residual is not None)
+        out = solve(m, self.plan, d["slots"], p, d["records"], outputs=observable).outputs
         f = v = None
-        for k, o in enumerate(m.outputs):
-            if o.residual is None:
-                continue
-            here = out[k]
+        for k, here in zip(observable, out, strict=True):
             var = residual_sd(m, k, here, pop.sigma) ** 2
             f = here if f is None else jnp.where(d["output"] == k, here, f)
             v = var if v is None else jnp.where(d["output"] == k, var, v)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from gemello.base.errors import ConvergenceError, DataError, UnsupportedError
+from gemello.base.errors import ConvergenceError, DataError, ModelError, UnsupportedError
+from gemello.base.provenance import Provenance
 from gemello.engine.lanes import map_blocks, precision
 from gemello.inference import fo, focei
 from gemello.inference.laplace import modes
@@ -162,7 +163,8 @@ def fit(
 ) -> Fit:
     """Estimate population parameters.
 
-    method: "fo" or "focei". start: start values (and values of what is not estimated) that differ from the table's.
+    method: "fo" or "focei". start: start values (and values of what is not estimated) that differ from the table's; those of
+    OMEGA are named as in `Fit.names`, "OMEGA(CL,CL)".
     estimate: names to estimate, by default those the table marks. omega: "diagonal", "full" or blocks of names; by default
     what the table's covariances say. report(iteration, objective) is called while it runs.
 
@@ -173,17 +175,38 @@ def fit(
     kept, excluded = usable(subjects)
     if not kept:
         raise DataError("no subject with a measured value", remedy="; ".join(f"{i}: {r}" for i, r in excluded[:3]) or "give data")
-    values = dict(start or {})
+    values, first_omega = _start(model, start or {})
     shape = layout(model, values, estimate=estimate, omega=omega, log_diagonal=method != "fo")
     moving = frozenset(e.name for e in shape.thetas)
     with precision():
         data = problem(model, kept, values=values, bind=bind, estimated=moving, method=solver)
         target = _Objective(data, shape, method, report)
         full = {r.name: float(values.get(r.name, r.value)) for r in model.parameters}
-        x0 = shape.start(full, full, np.array(model.parameters.omega()).reshape(len(shape.etas), -1))
+        x0 = shape.start(full, full, first_omega)
         x, iterations = _minimise(target, x0, max_iterations)
         x, hessian, decrement = _polish(target, x)
-        return _result(model, method, data, target, x, hessian, decrement, iterations, excluded)
+        out = _result(model, method, data, target, x, hessian, decrement, iterations, excluded)
+    columns = ("time", "evid", "port", "amount", "rate", "interval", "additional", "steady_state", "value", "output")
+    hashed = {c: np.concatenate([getattr(s.schedule, c) for s in kept]) for c in columns}
+    stamp = Provenance.collect(model, data={"id": np.repeat([s.id for s in kept], [len(s.schedule) for s in kept]), **hashed})
+    return replace(out, provenance=stamp.to_dict())
+
+
+def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Start values of parameters, and OMEGA's, from the table and from what was given."""
+    etas = model.parameters.eta_names
+    omega = np.array(model.parameters.omega(), float).reshape(len(etas), len(etas))
+    values = {}
+    for name, v in given.items():
+        pair = name.removeprefix("OMEGA(").removesuffix(")").split(",") if name.startswith("OMEGA(") else []
+        if len(pair) == 2 and all(n in etas for n in pair):
+            i, j = etas.index(pair[0]), etas.index(pair[1])
+            omega[i, j] = omega[j, i] = v
+        else:
+            values[name] = float(v)
+    if len(etas) and np.linalg.eigvalsh(omega).min() <= 0:
+        raise ModelError(f"model {model.name}: the start of OMEGA is not positive definite; lower the covariances or raise the variances")
+    return values, omega
 
 
 def _minimise(target: _Objective, x0: NDArray[np.float64], max_iterations: int) -> tuple[NDArray[np.float64], int]:

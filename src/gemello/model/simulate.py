@@ -42,7 +42,8 @@ class Prepared:
 class Trajectories:
     """Outputs of all subjects at their records.
 
-    time: (subjects, records), NaN beyond a subject's last. outputs: by name, the same shape, in `units`. states likewise.
+    time: (subjects, records), NaN beyond a subject's last. outputs: by name, the same shape, in `units`; states likewise,
+    where they were asked for.
     failures: (subject, time) of lanes that could not be solved; their values are NaN from that time on.
     """
 
@@ -172,12 +173,12 @@ def _check_steady_lags(subjects: Sequence[Subject], largest: Mapping[str, float]
 
 
 @lru_cache(maxsize=128)
-def block_solver(model: Model, plan: Plan, shared_slots: bool) -> Any:
+def block_solver(model: Model, plan: Plan, shared_slots: bool, outputs: tuple[int, ...], states: bool) -> Any:
     """Function (shared, block) -> leaves (lanes, ...), for `map_blocks`: solves with individual parameters `p`."""
 
     def run(shared: Any, block: Any) -> Any:
         slots, records = (shared if shared_slots else block)["timeline"]
-        out = solve(model, plan, slots, block["p"], records)
+        out = solve(model, plan, slots, block["p"], records, outputs=outputs, states=states)
         turn = lambda v: jnp.moveaxis(v, -1, 0)  # noqa: E731
         lanes = out.failed.shape[0]
         steps = jnp.broadcast_to(out.steps, (lanes, 2))
@@ -196,6 +197,8 @@ def simulate(
     method: str | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    outputs: Sequence[str] | None = None,
+    states: bool = False,
     block: int | None = None,
 ) -> Trajectories:
     """Trajectories of every subject at its own records.
@@ -204,14 +207,23 @@ def simulate(
     population parameters that differ from the table's, scalars or (subjects,). etas: (subjects, etas) deviations of the
     individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5,
     rodas5p, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
+    outputs: names of the outputs wanted, all by default. states: whether the states are wanted too.
 
     Raises DataError, ModelError, UnsupportedError. A lane that cannot be solved is listed in `failures`.
     """
     ready = prepare(model, subjects, values=values, bind=bind, method=method, rtol=rtol, atol=atol)
-    return solve_prepared(ready, values or {}, etas, block=block)
+    return solve_prepared(ready, values or {}, etas, outputs=outputs, states=states, block=block)
 
 
-def solve_prepared(ready: Prepared, values: Mapping[str, ArrayLike], etas: ArrayLike | None = None, *, block: int | None = None) -> Trajectories:
+def solve_prepared(
+    ready: Prepared,
+    values: Mapping[str, ArrayLike],
+    etas: ArrayLike | None = None,
+    *,
+    outputs: Sequence[str] | None = None,
+    states: bool = False,
+    block: int | None = None,
+) -> Trajectories:
     """`simulate` on a problem prepared before: only values and etas may differ (and no port parameter may become active)."""
     model, timeline = ready.model, ready.timeline
     order, lanes = timeline.order, ready.lanes
@@ -221,17 +233,18 @@ def solve_prepared(ready: Prepared, values: Mapping[str, ArrayLike], etas: Array
         p = spread(individual(model, theta, tuple(e[order].T), ready.cov), lanes)
         size = block or default_block(lanes, timeline.plan.method not in LINEAR)
         table = {"timeline": (timeline.slots, timeline.records)}
-        fn = block_solver(model, timeline.plan, timeline.shared)
+        chosen = tuple(range(len(model.outputs)) if outputs is None else map(model.output_index, outputs))
+        fn = block_solver(model, timeline.plan, timeline.shared, chosen, states)
         shared, per_lane = (table, {"p": p}) if timeline.shared else ({}, {"p": p, **table})
-        outputs, states, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size))
+        seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size))
         back = np.argsort(order, kind="stable")
         host = lambda v: np.asarray(v) if timeline.shared else np.asarray(v)[back]  # noqa: E731
-        outputs, states = tuple(map(host, outputs)), tuple(map(host, states))
-        failed, when, steps = host(failed), host(when), np.asarray(steps)
-    return _trajectories(ready, outputs, states, failed, when, steps)
+        values_of = {model.outputs[k].name: host(v) for k, v in zip(chosen, seen, strict=True)}
+        states_of = {n: host(v) for n, v in zip(model.states, held, strict=False)}
+    return _trajectories(ready, values_of, states_of, host(failed), host(when), steps)
 
 
-def _trajectories(ready: Prepared, outputs: Any, states: Any, failed: Any, when: Any, steps: Any) -> Trajectories:
+def _trajectories(ready: Prepared, outputs: dict[str, Any], states: dict[str, Any], failed: Any, when: Any, steps: Any) -> Trajectories:
     model, subjects = ready.model, ready.subjects
     counts = np.array([len(s.schedule) for s in subjects])
     depth = int(counts.max())
@@ -247,14 +260,13 @@ def _trajectories(ready: Prepared, outputs: Any, states: Any, failed: Any, when:
         return v if (counts == depth).all() else np.where(np.arange(depth) < counts[:, None], v, np.nan)
 
     lost = tuple((subjects[i].id, float(when[i])) for i in np.flatnonzero(failed))
-    names = [o.name for o in model.outputs]
     return Trajectories(
         model.name,
         tuple(s.id for s in subjects),
         time,
-        {n: trim(v) for n, v in zip(names, outputs, strict=True)},
-        {n: trim(v) for n, v in zip(model.states, states, strict=True)},
-        {o.name: o.unit for o in model.outputs},
+        {n: trim(v) for n, v in outputs.items()},
+        {n: trim(v) for n, v in states.items()},
+        {o.name: o.unit for o in model.outputs} | dict(model.states),
         model.time_unit,
         lost,
         (int(steps[:, 0].max()), int(steps[:, 1].max())),

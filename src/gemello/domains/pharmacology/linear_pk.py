@@ -95,6 +95,7 @@ class LinearPK(Model):
 
     time_unit = "h"
     version = "1.0"
+    accumulators = ("auc",)
 
     def __init__(
         self,

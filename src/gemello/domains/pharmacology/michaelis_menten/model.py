@@ -21,6 +21,7 @@ class MichaelisMenten(Model):
 
     time_unit = "h"
     version = "1.0"
+    accumulators = ("auc",)
     outputs = OUTPUTS
     card = _CARD
 
