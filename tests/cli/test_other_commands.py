@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Result
 from typer.testing import CliRunner
 
+from gemello.base.errors import SolverError
 from gemello.base.version import __version__
 from gemello.cli.main import app
 from gemello.model import registry
@@ -148,6 +149,19 @@ def test_validate_prints_its_checks_and_fails_with_them(gemello: Gemello, toy: S
     table = gemello("validate", "toy")
     assert table.status == 1
     assert "1 of 2 checks passed; failed: two" in table.out
+
+
+def test_a_check_that_raises_is_a_failed_check(gemello: Gemello, toy: SimpleNamespace) -> None:
+    def stops() -> Iterator[dict[str, Any]]:
+        yield check("one", True)
+        raise SolverError("no solution")
+
+    toy.checks = stops()
+    done = gemello("validate", "toy", "--json")
+    one, two = json.loads(done.out)
+    assert done.status == 1
+    assert one["passed"]
+    assert (two["check"], two["source"], two["passed"]) == ("stopped after: one", "no solution", False)
 
 
 def test_benchmark_prints_its_cases(gemello: Gemello, toy: SimpleNamespace) -> None:

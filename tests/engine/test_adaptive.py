@@ -78,7 +78,7 @@ def test_not_stiff_against_dop853(method: str) -> None:
     times = np.linspace(0, 10, 21)
     out, control = run(brusselator, ([1.5] * 2, [3.0] * 2), times, method=method, rtol=1e-8, atol=1e-10)
     exact = authority(brusselator, [1.5, 3.0], times, "DOP853")
-    assert excess(out[:, :, 0], exact, 1e-8, 1e-10) < 100  # error grows along the orbit by about this factor
+    assert excess(out[:, :, 0], exact, 1e-8, 1e-10) < 30  # the tolerance is per step, this is the sum of them (3 and 14 seen)
     assert int(control.switches) == 0
     assert not bool(control.failed.any())
 
@@ -99,7 +99,7 @@ def test_van_der_pol_against_radau(method: str) -> None:
     times = [0.0, 200.0, 500.0, 1000.0, 1500.0]
     out, control = run(van_der_pol, ([2.0], [0.0]), times, method=method, rtol=1e-7, atol=1e-9)
     exact = authority(van_der_pol, [2.0, 0.0], times, "Radau")
-    assert excess(out[:, :, 0], exact, 1e-7, 1e-9) < 100  # the time of the jump carries the error of what was before
+    assert excess(out[:, :, 0], exact, 1e-7, 1e-9) < 10
     assert int(control.accepted + control.rejected) < 3000
     if method == "auto":
         assert int(control.switches) >= 1
@@ -189,9 +189,9 @@ def test_lane_alone_and_among_others(method: str) -> None:
 
     y0 = (np.full(64, 10.0), np.zeros(64), np.zeros(64))
     block, _ = run(rhs, y0, times, method=method, p=tuple(jnp.asarray(k)))
-    for lane in (0, 17, 63):
-        alone, _ = run(rhs, tuple(v[:1] for v in y0), times, method=method, p=tuple(jnp.asarray(k[:, lane : lane + 1])))
-        assert excess(block[:, :, lane], alone[:, :, 0], 1e-6, 1e-8) < 10
+    lane = int(np.argmin(k[0]))  # a slow one, whose own steps would be the longest
+    alone, _ = run(rhs, tuple(v[:1] for v in y0), times, method=method, p=tuple(jnp.asarray(k[:, lane : lane + 1])))
+    assert excess(block[:, :, lane], alone[:, :, 0], 1e-6, 1e-8) < 10
 
 
 # ---- sensitivities -----------------------------------------------------------------------------------------------------
@@ -203,9 +203,7 @@ def decay(k: Any, method: str) -> Any:
 
     n = k.shape[0]
     y0 = (k, jnp.ones(n))
-    y, _ = advance(
-        rhs, jnp.zeros(n), jnp.full(n, 1.5), y0, start(n, k.dtype), method=method, rtol=1e-10, atol=1e-12
-    )
+    y, _ = advance(rhs, jnp.zeros(n), jnp.full(n, 1.5), y0, start(n, k.dtype), method=method, rtol=1e-10, atol=1e-12)
     return y[0]
 
 
@@ -215,7 +213,7 @@ def test_sensitivities_against_finite_differences(method: str) -> None:
     f = jax.jit(lambda k: decay(k, method))
     first = jax.jit(lambda k: jax.jvp(f, (k,), (jnp.ones(3),))[1])
     second = jax.jit(lambda k: jax.jvp(first, (k,), (jnp.ones(3),))[1])
-    values = [np.asarray(f(k + i * e)) for i in range(-2, 3)]
+    values = [np.asarray(f(k + i * e)) for i in range(-2, 3)]  # fourth-order central differences
     np.testing.assert_allclose(first(k), (values[0] - 8 * values[1] + 8 * values[3] - values[4]) / (12 * e), rtol=1e-6)
     slopes = [np.asarray(first(k + i * e)) for i in range(-2, 3)]
     np.testing.assert_allclose(second(k), (slopes[0] - 8 * slopes[1] + 8 * slopes[3] - slopes[4]) / (12 * e), rtol=1e-5)
@@ -228,9 +226,7 @@ def test_sensitivities_against_closed_form(method: str) -> None:
     def end(q: Any) -> Any:
         k, dt = q
         control = start(3, jnp.float64)
-        y, _ = advance(
-            lambda t, y: (-k * y[0],), jnp.zeros(3), dt, (jnp.ones(3),), control, method=method, rtol=1e-9, atol=1e-11
-        )
+        y, _ = advance(lambda t, y: (-k * y[0],), jnp.zeros(3), dt, (jnp.ones(3),), control, method=method, rtol=1e-9, atol=1e-11)
         return y[0]
 
     k, dt = jnp.array([0.3, 1.0, 3.0]), jnp.array([1.0, 2.0, 0.0])
@@ -258,9 +254,10 @@ def test_idle_block_is_differentiable_in_its_length(method: str) -> None:
         return jax.jvp(end, (dt,), (jnp.ones(2),))[1]
 
     zero = jnp.zeros(2)
-    np.testing.assert_allclose(slope(zero), [-2, -6], rtol=1e-14)
+    first, second = jax.jit(lambda dt: jax.jvp(slope, (dt,), (jnp.ones(2),)))(zero)
+    np.testing.assert_allclose(first, [-2, -6], rtol=1e-14)
     # y'' = -y't - y
-    np.testing.assert_allclose(jax.jvp(slope, (zero,), (jnp.ones(2),))[1], [2 - 2, 12 - 3], rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(second, [2 - 2, 12 - 3], rtol=1e-13, atol=1e-13)
 
 
 def test_loops_do_not_depend_on_tangents() -> None:
@@ -328,7 +325,7 @@ def test_slope_that_ends_being_a_number(method: str) -> None:
         lambda t, y, p: (-jnp.ones_like(y[0]), jnp.sqrt(y[0])), ([2.0, 9.0], [0.0, 0.0]), [0.0, 1.0, 4.0], method=method
     )
     assert np.asarray(control.failed).tolist() == [True, False]
-    assert 1 < float(control.failure_time[0]) <= 2
+    assert 1 < float(control.failure_time[0]) <= 2 + 1e-12
     np.testing.assert_allclose(out[1, :, 1], [5.0, 2 / 3 * (27 - 5**1.5)], rtol=1e-5)
 
 
@@ -338,9 +335,7 @@ def test_inputs_that_are_no_number_fail_their_lane(method: str, name: str) -> No
     values = {"y": jnp.ones(2), "t0": jnp.zeros(2), "dt": jnp.ones(2)}
     key = name.split()[-1]
     values[key] = values[key].at[1].set(-1.0 if name.startswith("negative") else jnp.nan)
-    y, control = advance(
-        lambda t, y: (-y[0],), values["t0"], values["dt"], (values["y"],), start(2, jnp.float64), method=method
-    )
+    y, control = advance(lambda t, y: (-y[0],), values["t0"], values["dt"], (values["y"],), start(2, jnp.float64), method=method)
     assert np.asarray(control.failed).tolist() == [False, True]
     assert float(y[0][0]) == pytest.approx(np.exp(-1), rel=1e-5)
     assert np.isnan(float(y[0][1]))

@@ -50,7 +50,7 @@ def fixed_steps(n: int) -> float:
 
 
 def test_order_of_convergence_is_five() -> None:
-    errors = [fixed_steps(n) for n in (8, 16, 32)]
+    errors = [fixed_steps(n) for n in (32, 64, 128)]  # with fewer steps the observed order is still above, and falls to 5
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.all((orders > 4.6) & (orders < 5.6)), orders
 

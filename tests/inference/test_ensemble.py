@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.integrate import quad
+from tests.inference.gaussian import OMEGA, Line, exact, line, observed, population
 
 from gemello.base.errors import DataError, ModelError
 from gemello.inference import ensemble as en
@@ -18,7 +19,6 @@ from gemello.model.contract import Output, Residual
 from gemello.model.parameters import Parameter, ParameterTable
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject
-from tests.inference.gaussian import OMEGA, Line, exact, line, observed, population
 
 TIMES, VALUES = np.array([0.5, 1.0, 3.0, 6.0]), np.array([2.9, 2.2, 1.6, 0.4])
 
@@ -139,9 +139,9 @@ def test_a_proposal_that_misses_is_mended() -> None:
 
 def test_bad_input_is_named() -> None:
     p = problem(line, [observed(TIMES, VALUES)])
-    with pytest.raises(DataError, match="draws.*10 or more"):
+    with pytest.raises(DataError, match=r"draws.*10 or more"):
         en.ensemble(p, population(), draws=5)
-    with pytest.raises(ModelError, match="positive definite.*variance of a: 0"):
+    with pytest.raises(ModelError, match=r"positive definite.*variance of a: 0"):
         en.ensemble(p, replace(population(), omega=np.diag([0.0, 1.0])))
     with pytest.raises(DataError, match="seed"):
         en.ensemble(p, population(), seed=-1)

@@ -25,9 +25,7 @@ def test_weights_count_as_repetitions(weights: list[int]) -> None:
     repeated = np.repeat(x, weights)
     assert scores.crps(x, y, weights) == pytest.approx(scores.crps(repeated, y), abs=1e-12)
     assert scores.pit(x, y, weights) == pytest.approx(scores.pit(repeated, y), abs=1e-12)
-    np.testing.assert_allclose(
-        scores.mixture_pit(x, 0.4, y, weights), scores.mixture_pit(repeated, 0.4, y), rtol=1e-12
-    )
+    np.testing.assert_allclose(scores.mixture_pit(x, 0.4, y, weights), scores.mixture_pit(repeated, 0.4, y), rtol=1e-12)
 
 
 def test_draws_without_weight_do_not_matter() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from tests.inference.gaussian import OMEGA, SD, A, B, line, population
 
 from gemello.base.errors import DataError
 from gemello.inference.ensemble import ensemble
@@ -15,7 +16,6 @@ from gemello.model.registry import get
 from gemello.model.schedule import Schedule, Subject
 from gemello.twin import calibration
 from gemello.twin.calibration import calibrate, simulate_subjects
-from tests.inference.gaussian import OMEGA, SD, A, B, line, population
 
 PLAN = Schedule().observe([0.0, 1.0, 3.0, 6.0, 9.0])
 

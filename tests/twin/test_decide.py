@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from tests.inference.gaussian import A, B, exact, line, observed
 
 from gemello.base.errors import DataError, DomainError, ModelError, RefusalError
 from gemello.model.registry import get
@@ -14,7 +15,6 @@ from gemello.model.schedule import Schedule
 from gemello.twin.goals import Constraint, Target
 from gemello.twin.regimens import Grid, Regimen
 from gemello.twin.twin import Twin
-from tests.inference.gaussian import A, B, exact, line, observed
 
 TIMES, VALUES = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.4, -0.3])
 MEAN, COVARIANCE, _ = exact(TIMES, VALUES)
@@ -153,7 +153,7 @@ def test_a_goal_out_of_reach_is_refused(twin: Twin) -> None:
     assert "the best candidate, 1 mg every 5 h, meets the goal with probability 0.0" in decision.refused
     with pytest.raises(RefusalError, match="subject 1: the best candidate"):
         _ = decision.schedule
-    with pytest.raises(RefusalError, match="below 0.5"):
+    with pytest.raises(RefusalError, match=r"below 0.5"):
         twin.optimise(GOAL, GRID, raise_refusal=True)
 
 

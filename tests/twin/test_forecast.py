@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from tests.inference.gaussian import SD, A, B, exact, line, observed
 
 from gemello.base.errors import DataError, ModelError, SolverError
 from gemello.model.schedule import Schedule, Subject
 from gemello.twin.forecast import forecast_many
 from gemello.twin.propagate import Propagated, settle
 from gemello.twin.twin import Twin, assimilate_subjects
-from tests.inference.gaussian import SD, A, B, exact, line, observed
 
 TIMES, VALUES = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.4, -0.3])
 AHEAD = np.array([0.0, 4.0, 9.0])
@@ -45,6 +45,14 @@ def test_quantiles_of_prediction_and_measurement(twin: Twin) -> None:
     assert f["area"].measurement is None
     assert f["area"].unit == "mg"
     assert f.notes == ()
+
+
+def test_early_times_do_not_change_late_ones(twin: Twin) -> None:
+    """Nor does a record that begins late: a twin's clock starts at 0."""
+    a, b = twin.forecast(times=[0.0, 9.0])["level"], twin.forecast(times=9.0)["level"]
+    np.testing.assert_allclose(a.prediction.draws[:, 1], b.prediction.draws[:, 0], rtol=1e-12)
+    late = Twin.new(line, covariates={"WT": 70.0}).assimilate(Schedule().observe(TIMES, VALUES))
+    np.testing.assert_allclose(late.posterior.mode, exact(TIMES, VALUES)[0], atol=1e-8)
 
 
 def test_what_is_done_later_is_added(twin: Twin) -> None:
@@ -133,7 +141,7 @@ def test_failed_draws_are_told_or_weightless() -> None:
 def test_bad_input_is_named(twin: Twin) -> None:
     with pytest.raises(ModelError, match="no output 'cp'; it has level, area"):
         twin.forecast(times=1.0, outputs="cp")
-    with pytest.raises(DataError, match="times, value '-1.0'"):
+    with pytest.raises(DataError, match=r"times, value '-1.0'"):
         twin.forecast(times=[-1.0, 2.0])
     with pytest.raises(DataError, match="how far to forecast"):
         Twin.new(line, covariates={"WT": 70.0}).forecast()

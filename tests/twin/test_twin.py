@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.inference.gaussian import OMEGA, exact, line, observed
 
 from gemello.base.errors import DataError, ModelError
 from gemello.inference.ensemble import moments
@@ -15,7 +16,6 @@ from gemello.model.schedule import Schedule, Subject
 from gemello.twin.data import assimilate_many
 from gemello.twin.record import Record
 from gemello.twin.twin import Twin, assimilate_subjects, new_twins
-from tests.inference.gaussian import OMEGA, exact, line, observed
 
 TIMES, VALUES = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.4, -0.3])
 
@@ -84,7 +84,9 @@ def test_same_seed_same_bits_and_provenance() -> None:
     other = Twin.new(line, id="9").assimilate(observed(TIMES, VALUES + 0.1).schedule, seed=1).posterior
     assert other.provenance.data_hash != a.provenance.data_hash
     moved = PopulationParameters.of(line, {"a": 2.5})
-    assert Twin.new(line, moved, id="9").assimilate(data, seed=1).posterior.provenance.parameter_hash != a.provenance.parameter_hash
+    assert (
+        Twin.new(line, moved, id="9").assimilate(data, seed=1).posterior.provenance.parameter_hash != a.provenance.parameter_hash
+    )
 
 
 def test_many_are_as_one() -> None:
@@ -110,11 +112,11 @@ def test_a_record_may_come_whole() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(ModelError, match="no covariate 'AGE'; it has WT"):
         Twin.new(line, covariates={"AGE": 3.0})
-    with pytest.raises(DataError, match="WT, value '0.5'"):
+    with pytest.raises(DataError, match=r"WT, value '0.5'"):
         Twin.new(line, covariates={"WT": 0.5})
-    with pytest.raises(DataError, match="WT.*line needs this covariate"):
+    with pytest.raises(DataError, match=r"WT.*line needs this covariate"):
         Twin.new(line).assimilate(Schedule().observe(1.0, 2.0))
-    with pytest.raises(DataError, match="give it to Twin.new"):
+    with pytest.raises(DataError, match=r"give it to Twin.new"):
         Twin.new(line).posterior.table()
     with pytest.raises(DataError, match="DVID"):
         Twin.new(line, covariates={"WT": 70.0}).assimilate(Schedule().observe(1.0, 2.0, output=1))

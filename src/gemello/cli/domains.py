@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
-from gemello.base.errors import ModelError
+from gemello.base.errors import GemelloError, ModelError
 from gemello.cli import output
 
 CHECK = ("check", "value", "reference", "tolerance", "source", "passed")
@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 def validate(domain: Domain, json: Json = False) -> None:
     """Hold a domain's models against outside authorities, now. Exit status 1 if a check fails."""
-    rows = _collect(f"Validating {domain}", _part(domain, "validate").checks(), CHECK)
+    rows = _collect(f"Validating {domain}", _to_the_end(_part(domain, "validate").checks()), CHECK)
     failed = [r["check"] for r in rows if not r["passed"]]
     if json:
         output.to_json(rows)
@@ -61,6 +61,18 @@ def _part(domain: str, part: str) -> Any:
 
     use_cpu_devices()
     return module
+
+
+def _to_the_end(checks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The checks; where one raises, a failed check that says so, so that those made before are not lost."""
+    last = "the start"
+    try:
+        for row in checks:
+            last = row.get("check", last)
+            yield row
+    except GemelloError as e:
+        stopped = dict.fromkeys(CHECK) | {"check": f"stopped after: {last}", "source": str(e), "passed": False}
+        yield stopped
 
 
 def _collect(title: str, rows: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -231,9 +231,7 @@ def _vote(new: _Walk, old: _Walk, lanes: Array, over: Callable[[Array], Array], 
     c = new.control
     votes = jnp.where(ok, jnp.where(aye, c.votes + 1, jnp.maximum(c.votes - 2, 0)), c.votes)
     change = votes >= needed
-    control = c._replace(
-        stiff=c.stiff ^ change, votes=jnp.where(change, 0, votes), switches=c.switches + change
-    )
+    control = c._replace(stiff=c.stiff ^ change, votes=jnp.where(change, 0, votes), switches=c.switches + change)
     return new._replace(control=control)
 
 
@@ -248,12 +246,12 @@ def _give_up(w: _Walk, t0: Array, clock: Array, max_steps: int) -> _Walk:
     live = w.live & ~blamed
     s = jnp.where(jnp.any(live), w.s, 1)
     h = jnp.where(w.trouble, jnp.maximum(w.h, 0.01 * rest), w.h)
-    return w._replace(s=s, h=h, live=live, control=control, trouble=jnp.zeros_like(w.trouble), tries=jnp.where(w.trouble, 0, w.tries))
+    return w._replace(
+        s=s, h=h, live=live, control=control, trouble=jnp.zeros_like(w.trouble), tries=jnp.where(w.trouble, 0, w.tries)
+    )
 
 
-def _finish(
-    f: tsit5.Slope, t0: Array, dt: Array, tree: Any, old: tuple[Array, ...], w: _Walk
-) -> tuple[Any, Control]:
+def _finish(f: tsit5.Slope, t0: Array, dt: Array, tree: Any, old: tuple[Array, ...], w: _Walk) -> tuple[Any, Control]:
     """States at the end. Lanes with dt = 0 get a midpoint step, which leaves them as they are but is differentiable in dt."""
     still = lax.stop_gradient(dt) == 0
 

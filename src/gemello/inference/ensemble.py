@@ -276,7 +276,9 @@ def _check_modes(problem: Problem, m: Modes) -> None:
 def _check_weights(problem: Problem, ess: Floats) -> None:
     if not np.all(ess > 0):
         who = problem.subjects[int(np.argmin(ess > 0))].id
-        raise SolverError(f"model {problem.model.name}, subject {who}: no draw around the mode could be solved; look at its schedule")
+        raise SolverError(
+            f"model {problem.model.name}, subject {who}: no draw around the mode could be solved; look at its schedule"
+        )
 
 
 def _prior_ensemble(problem: Problem, parameters: PopulationParameters, pop: Population, draws: int, seed: int) -> Ensemble:

@@ -42,12 +42,16 @@ def quantiles(draws: ArrayLike, levels: ArrayLike, weights: ArrayLike | None = N
 
 
 def _quantiles(x: Floats, w: Floats, levels: Floats) -> Floats:
-    if np.any((levels < 0) | (levels > 1)):
-        raise DataError("a level outside 0 to 1", column="levels", value=levels, remedy="give probabilities")
+    _check_levels(levels)
     flat, place = x.reshape(len(x), -1), (np.cumsum(w, axis=0) - 0.5 * w).reshape(len(w), -1)
     keep = w.reshape(len(w), -1) > 0
     columns = [np.interp(levels, place[k, i], flat[k, i]) for i, k in enumerate(keep.T)]
     return np.stack(columns, axis=1).reshape(len(levels), *x.shape[1:]) if columns else np.zeros((len(levels), *x.shape[1:]))
+
+
+def _check_levels(levels: Floats) -> None:
+    if not np.all((levels >= 0) & (levels <= 1)):
+        raise DataError("a level outside 0 to 1", column="levels", value=levels, remedy="give probabilities")
 
 
 def quantiles_with_error(draws: ArrayLike, levels: ArrayLike, weights: ArrayLike | None = None) -> tuple[Floats, Floats]:
@@ -58,6 +62,7 @@ def quantiles_with_error(draws: ArrayLike, levels: ArrayLike, weights: ArrayLike
     """
     x, w = _sorted(draws, weights)
     p = np.atleast_1d(np.asarray(levels, float))
+    _check_levels(p)
     delta = np.sqrt(p * (1.0 - p) * np.max(np.sum(w**2, axis=0), initial=0.0))
     low, high = np.clip(p - delta, 0.0, 1.0), np.clip(p + delta, 0.0, 1.0)
     q = _quantiles(x, w, np.concatenate([p, low, high]))

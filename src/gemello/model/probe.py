@@ -113,7 +113,8 @@ class Probe:
         """Individual parameters of the subject of reference, scalars."""
         values = {n: self.model.parameters[n].value for n in self.model.parameters.theta_names}
         cov = self.model.covariate_type(*(jnp.asarray(float(c.reference)) for c in self.model.covariates))
-        return spread(self.model.typical(self.theta(values), cov), 1)._make(v[0] for v in spread(self.model.typical(self.theta(values), cov), 1))
+        p = spread(self.model.typical(self.theta(values), cov), 1)
+        return p._make(v[0] for v in p)
 
     # ---- scales --------------------------------------------------------------------------------------------------------
     @cached_property
@@ -188,7 +189,7 @@ class Probe:
 
     def solved(self, values: Mapping[str, Any], block: int) -> Trajectories:
         """Trajectories of all lanes under `schedule`, in blocks of this many."""
-        return solve_prepared(self.ready, values, block=block)
+        return solve_prepared(self.ready, values, states=True, block=block)
 
     @cached_property
     def trajectories(self) -> Trajectories:

@@ -24,7 +24,7 @@ from gemello.model.schedule import OBSERVATION, Schedule, Subject
 from gemello.model.simulate import simulate
 from gemello.twin.forecast import measure, noise_sd
 from gemello.twin.propagate import propagate, settle
-from gemello.twin.record import schedule_hash
+from gemello.twin.record import from_zero, schedule_hash
 
 Floats = NDArray[np.float64]
 
@@ -62,9 +62,12 @@ def simulate_subjects(
 ) -> tuple[list[Subject], Floats]:
     """`count` subjects drawn from the population, with measured values at the schedule's observations; and their etas.
 
+    Schedules begin at time 0, as a twin's record does (a record is added there if need be).
+
     covariates: scalars or (count,) by name, constant in time. Raises DataError, ModelError, SolverError.
     """
     parameters.check(model)
+    schedule = from_zero(schedule)
     n = len(parameters.eta_names)
     etas = generator(seed, "etas").standard_normal((count, n)) @ (
         np.linalg.cholesky(parameters.omega).T if n else np.zeros((0, 0))
@@ -104,6 +107,7 @@ def calibrate(
     after `until`, and what `assimilate` and `forecast` raise.
     """
     parameters = population or PopulationParameters.of(model)
+    schedule = from_zero(schedule)
     observable = np.isin(schedule.output, [k for k, o in enumerate(model.outputs) if o.residual is not None])
     seen = (schedule.evid == OBSERVATION) & observable
     later = np.flatnonzero(seen & (schedule.time > until))

@@ -17,7 +17,7 @@ from gemello.model.contract import Model
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject
 from gemello.twin.posterior import Posterior
-from gemello.twin.record import Record
+from gemello.twin.record import Record, from_zero
 
 New = Schedule | Record | Sequence[Schedule]
 
@@ -53,7 +53,8 @@ class TwinData:
         return tuple(found)
 
     def complete(self, schedule: Schedule) -> Schedule:
-        """The schedule with the twin's covariates where neither it nor the record has them."""
+        """The schedule from time 0 on, with the twin's covariates where neither it nor the record has them."""
+        schedule = from_zero(schedule)
         have = {*schedule.columns, *self.record.schedule.columns}
         return schedule.covariates(**{n: v for n, v in self.covariates.items() if n not in have})
 

@@ -141,6 +141,8 @@ def forecast_many(
     """
     model, parameters = together(twins)
     seed = check_seed(seed)
+    if not len(levels) or not all(0 <= p <= 1 for p in levels):
+        raise DataError("a level outside 0 to 1", column="levels", value=tuple(levels), remedy="give probabilities")
     names = [outputs] if isinstance(outputs, str) else list(outputs or [o.name for o in model.outputs])
     for n in names:
         model.output_index(n)

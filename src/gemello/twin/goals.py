@@ -82,7 +82,8 @@ class Target:
         bounds = [f"at least {self.low:g}"] if np.isfinite(self.low) else []
         bounds += [f"at most {self.high:g}"] if np.isfinite(self.high) else []
         what = self.output if self.statistic == "at" else f"{self.statistic} of {self.output}"
-        return f"{what} {when} {' and '.join(bounds)} {unit if unit != '1' else ''}".rstrip()
+        words = [what, when, " and ".join(bounds), unit if bounds and unit != "1" else ""]
+        return " ".join(w for w in words if w)
 
     def met(self, values: Floats) -> NDArray[np.bool_]:
         """Whether each value lies in the range."""

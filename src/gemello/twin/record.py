@@ -9,7 +9,7 @@ import numpy as np
 
 from gemello.base.errors import DataError
 from gemello.base.provenance import data_hash
-from gemello.model.schedule import DOSE, RESET, RESET_AND_DOSE, Schedule, Subject
+from gemello.model.schedule import DOSE, OTHER, RESET, RESET_AND_DOSE, Schedule, Subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,18 @@ def schedule_hash(s: Schedule) -> str:
     return data_hash({**arrays, **{f"columns.{k}": v for k, v in s.columns.items()}})
 
 
+def from_zero(s: Schedule) -> Schedule:
+    """The schedule with a record at time 0, where it has none.
+
+    The engine starts a subject at its first record. A twin's clock starts at 0, or what is asked about early times would
+    change the answer about late ones.
+    """
+    return Schedule.of(0.0, evid=OTHER).merge(s) if not len(s) or s.time[0] > 0 else s
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
-    """Append-only record of one subject.
+    """Append-only record of one subject, whose clock starts at 0 in its initial state.
 
     What arrives late may lie before what is already there (a laboratory result, a dose that had not been written down), as
     long as it does not contradict it. Refused with DataError: a measured value, dose or signal that is already there, or
@@ -41,11 +50,11 @@ class Record:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """All records in order of time."""
+        """All records in order of time, from time 0 on."""
         out = Schedule()
         for p in self.pieces:
             out = out.merge(p.schedule)
-        return out
+        return from_zero(out) if len(out) else out
 
     @property
     def hash(self) -> str:
@@ -58,7 +67,7 @@ class Record:
         return float(self.schedule.time[-1]) if len(self.schedule) else 0.0
 
     def __len__(self) -> int:
-        return len(self.schedule)
+        return sum(len(p.schedule) for p in self.pieces)
 
     def add(self, schedule: Schedule) -> Record:
         """A new record with these records too. Raises DataError for impossible, double or contradicting ones."""

@@ -1,0 +1,249 @@
+"""Reports as one HTML file that needs nothing else: twin report and fit report.
+
+Every text that comes from outside is escaped (jinja2's autoescape), and a content security policy keeps the page from fetching
+anything. Without scripts, and on paper, the charts are SVG; with scripts they can be hovered over and zoomed (plotly, inlined once).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gemello.base.errors import DataError
+from gemello.base.version import __version__
+from gemello.inference.population import Fit
+from gemello.model.contract import Model
+from gemello.model.schedule import Schedule, Subject
+from gemello.report import figures, live, svg, tables
+from gemello.report.chart import Chart
+from gemello.report.goodness import Goodness, goodness
+from gemello.report.words import markdown, number, percent, plural
+from gemello.twin.decide import Decision
+from gemello.twin.forecast import Forecast
+from gemello.twin.goals import Target
+from gemello.twin.twin import Twin
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart drawn: identifier within the page, caption, SVG and plotly's JSON (empty: static)."""
+
+    name: str
+    caption: str
+    svg: str
+    json: str
+    height: int
+
+
+def twin_report(
+    twin: Twin,
+    forecast: Forecast,
+    decision: Decision | None = None,
+    fit: Fit | None = None,
+    held_back: Schedule | None = None,
+    *,
+    path: Path | str,
+    course: Forecast | None = None,
+    goals: Sequence[Target] = (),
+    reconsidered: Mapping[str, Decision] | None = None,
+    fitted: Sequence[Subject] | None = None,
+    remarks: Sequence[str] = (),
+    title: str = "",
+    interactive: bool = True,
+) -> Path:
+    """Write the report of one twin; returns the path. The file appears whole or not at all.
+
+    forecast: of the twin, at times that include those of `held_back`. decision: what is recommended, or why nothing is. fit: where
+    the population comes from. held_back: what was measured later and not shown to the twin. course: forecast under the
+    recommendation. goals: those of the decision, drawn as ranges. reconsidered: the same decision with other information, by
+    what is known, the present one included. fitted: subjects of the fit, for its goodness of fit. remarks: sentences for the
+    first page. interactive: inline plotly (about 5 MB) or leave the charts static. Raises DataError.
+    """
+    g = goodness(twin.model, fit, fitted) if fit is not None and fitted is not None else None
+    pictures = _Pictures(interactive)
+    words = {
+        "title": title or f"Twin of subject {twin.id}",
+        "twin": twin,
+        "card": _card(twin.model),
+        "remarks": [*remarks, *forecast.notes],
+        "advice": _advice(decision, reconsidered),
+        "forecasts": _forecasts(twin, forecast, held_back, pictures),
+        "held_back": tables.held_back_table(forecast, twin.model, held_back) if held_back is not None else None,
+        "course": _course(twin, course, goals, pictures),
+        "candidates": _candidates(twin, decision, pictures),
+        "record": tables.record_table(twin.model, twin.record.schedule, "What the twin knows"),
+        "belief": (tables.posterior_table(twin), pictures.draw(figures.belief_chart(twin), "Where this subject lies among the population")),
+        "population": twin.parameters.source,
+        "fit": _fit(twin.model, fit, g, pictures),
+        "provenance": tables.provenance_table(
+            {
+                "twin": twin.posterior.provenance,
+                "forecast": forecast.provenance,
+                "decision": decision.provenance if decision is not None else None,
+                "population fit": fit.provenance if fit is not None else None,
+            }
+        ),
+        "sources": tables.sources_table(twin.model),
+    }
+    return _write("twin.html", words, path, interactive)
+
+
+def fit_report(
+    fit: Fit, model: Model, subjects: Sequence[Subject] | None = None, *, path: Path | str, title: str = "",
+    bind: Mapping[str, str] | None = None, interactive: bool = True,
+) -> Path:  # fmt: skip
+    """Write the report of a population fit; returns the path. subjects: those of the fit, for its goodness of fit."""
+    g = goodness(model, fit, subjects, bind=bind) if subjects is not None else None
+    pictures = _Pictures(interactive)
+    words = {
+        "title": title or f"Fit of {model.name}",
+        "model": model,
+        "card": _card(model),
+        "fit": _fit(model, fit, g, pictures),
+        "provenance": tables.provenance_table({"fit": fit.provenance}),
+        "sources": tables.sources_table(model),
+    }
+    return _write("fit.html", words, path, interactive)
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------
+class _Pictures:
+    """Draws charts and numbers them."""
+
+    def __init__(self, interactive: bool) -> None:
+        self.interactive, self.count = interactive, 0
+
+    def draw(self, chart: Chart, caption: str) -> Picture:
+        self.count += 1
+        name = f"figure-{self.count}"
+        data = live.to_json(chart) if self.interactive else ""
+        return Picture(name, f"Figure {self.count}. {caption}.", svg.render(chart, name), data, chart.height + 40)
+
+
+def _card(model: Model) -> dict[str, str]:
+    """The card's sections as HTML, by heading."""
+    return {k: markdown(v) for k, v in model.card.sections.items()}
+
+
+def _forecasts(twin: Twin, forecast: Forecast, held_back: Schedule | None, pictures: _Pictures) -> list[dict[str, Any]]:
+    """A figure of each output that can be measured (of all, where none can), with what became of what was held back."""
+    found = tables.holdings(forecast, twin.model, held_back) if held_back is not None else []
+    names = [n for n in forecast.outputs if forecast[n].measurement is not None] or list(forecast.outputs)
+    until = float(twin.record.schedule.time[twin.record.schedule.measured].max()) if twin.posterior.observations else None
+    out = []
+    for n in names:
+        k = twin.model.output_index(n)
+        chart = figures.forecast_chart(forecast, n, held_back=held_back, held_output=k, until=until)
+        told = [f"{h.inside} of {h.number} lie in the {percent(h.level)} interval" for h in found if h.output == n]
+        count = next((h.number for h in found if h.output == n), 0)
+        sentence = f"Of {plural(count, 'measurement')} that the twin had not seen, {', '.join(told)}." if told else ""
+        out.append({"name": n, "picture": pictures.draw(chart, f"Forecast of {n}"), "sentence": sentence})
+    return out
+
+
+def _course(twin: Twin, course: Forecast | None, goals: Sequence[Target], pictures: _Pictures) -> list[Picture]:
+    if course is None:
+        return []
+    wanted = list(dict.fromkeys(g.output for g in goals)) or list(course.outputs)[:1]
+    out = []
+    for n in wanted:
+        here = [g for g in goals if g.output == n and g.statistic in ("at", "min", "max", "trough", "mean")]
+        low = max((g.low for g in here if np.isfinite(g.low)), default=-np.inf)
+        high = min((g.high for g in here if np.isfinite(g.high)), default=np.inf)
+        zone = (low, high) if low < high and (np.isfinite(low) or np.isfinite(high)) else None
+        out.append(pictures.draw(figures.forecast_chart(course, n, zone=zone), f"What to expect of {n} under the recommendation"))
+    return out
+
+
+def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | None) -> dict[str, Any] | None:
+    """The recommendation in words, and what would change it."""
+    if decision is None:
+        return None
+    chosen = decision.chosen
+    lines = []
+    if chosen is not None:
+        others = sorted((a for a in decision.table if a.feasible and a is not chosen), key=lambda a: -a.probability)
+        close = [a for a in others if chosen.probability - a.probability <= 2 * float(np.hypot(chosen.error, a.error))]
+        if close:
+            lines.append(f"Not told apart from it within the Monte Carlo error: {', '.join(a.candidate.label for a in close[:3])}.")
+        elif others:
+            lines.append(f"The next best, {others[0].candidate.label}, meets the goals with probability {percent(others[0].probability)}.")
+        lines += [f"Risk that “{r.label}” is missed: {percent(r.probability, 1)} (allowed: {percent(r.limit)})." for r in chosen.risks]
+        lines.append(f"No recommendation would be made below a probability of {percent(decision.least_probability)}.")
+    if decision.outside:
+        lines.append(f"Made at the user's own judgement outside the population of the model: {'; '.join(decision.outside)}.")
+    present = next((k for k, d in (reconsidered or {}).items() if d is decision), None)
+    return {
+        "decision": decision,
+        "probability": f"{percent(chosen.probability)}" if chosen is not None else "",
+        "error": percent(chosen.error, 1) if chosen is not None else "",
+        "lines": lines,
+        "table": tables.reconsidered_table(reconsidered, present) if reconsidered and present is not None else None,
+    }
+
+
+def _candidates(twin: Twin, decision: Decision | None, pictures: _Pictures) -> tuple[tables.Table, Picture] | None:
+    if decision is None or not decision.table:
+        return None
+    port = next((a.candidate.regimen.port for a in decision.table if a.candidate.regimen is not None), 1)
+    unit = twin.model.ports[port - 1].unit if twin.model.ports else ""
+    chart = figures.decision_chart(decision, unit, twin.model.time_unit)
+    return tables.candidates_table(decision), pictures.draw(chart, "Probability of meeting all goals, with Monte Carlo errors")
+
+
+def _fit(model: Model, fit: Fit | None, g: Goodness | None, pictures: _Pictures) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    plots = []
+    for k, o in enumerate(model.outputs):
+        if g is not None and bool(np.any(g.output == k)):
+            titles = ("Measured against individual prediction", "Measured against typical prediction", "CWRES over time", "CWRES over prediction")
+            charts = figures.fit_charts(g, o.name, o.unit, model.time_unit, k)
+            plots += [pictures.draw(c, f"{t} ({o.name})") for c, t in zip(charts, titles, strict=True)]
+    return {
+        "fit": fit,
+        "summary": tables.fit_summary(fit),
+        "estimates": tables.estimates_table(model, fit),
+        "shrinkage": tables.shrinkage_table(fit),
+        "plots": plots,
+        "trace": pictures.draw(figures.trace_chart(fit), "Objective while it was minimised") if len(fit.trace) > 1 else None,
+    }
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+@cache
+def _environment() -> Environment:
+    out = Environment(
+        loader=PackageLoader("gemello.report", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    out.filters["number"] = number
+    return out
+
+
+def _write(template: str, words: Mapping[str, Any], path: Path | str, interactive: bool) -> Path:
+    script = ""
+    if interactive:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415  (reads 5 MB)
+
+        script = get_plotlyjs().replace("</script", "<\\/script")
+    text = _environment().get_template(template).render(version=__version__, plotly=script, **words)
+    return write_whole(Path(path), text)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write beside `path`, then rename: nobody ever sees half a file. Raises DataError where that cannot be."""
+    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise DataError(f"cannot be written: {e.strerror or e}", source=str(path), remedy="give a path that you may write to") from None
+    return path
