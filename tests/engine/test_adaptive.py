@@ -163,7 +163,8 @@ def test_idle_block_takes_no_step(method: str) -> None:
     control = start(3, jnp.float64)._replace(step=jnp.asarray(0.5))
     y = (jnp.array([1.0, 2.0, jnp.inf]),)
     out, new = advance(lambda t, y: (1 / (y[0] - 2),), jnp.zeros(3), jnp.zeros(3), y, control, method=method)
-    assert int(new.accepted) == 0 and int(new.rejected) == 0
+    assert int(new.accepted) == 0
+    assert int(new.rejected) == 0
     assert float(new.step) == 0.5
     assert np.asarray(out[0])[:2].tolist() == [1, 2]  # a slope that is infinite does no harm where nothing moves
     assert np.asarray(new.failed).tolist() == [False, False, True]
@@ -303,7 +304,8 @@ def test_lane_that_blows_up_stops_alone(method: str) -> None:
     exact = 1 / (1 - np.outer(times[1:], p))
     fine = [0, 2, 3]
     assert excess(out[:, 0, fine], exact[:, fine], 1e-6, 1e-8) < 10
-    assert np.all(np.isnan(out[2:, 0, 1])) and np.all(np.isfinite(out[:2, 0, 1]))
+    assert np.all(np.isnan(out[2:, 0, 1]))
+    assert np.all(np.isfinite(out[:2, 0, 1]))
 
 
 @METHODS
@@ -333,7 +335,7 @@ def test_slope_that_ends_being_a_number(method: str) -> None:
 @pytest.mark.parametrize("name", ["y", "t0", "dt", "negative dt"])
 def test_inputs_that_are_no_number_fail_their_lane(method: str, name: str) -> None:
     values = {"y": jnp.ones(2), "t0": jnp.zeros(2), "dt": jnp.ones(2)}
-    key = name.split()[-1]
+    key = name.removeprefix("negative ")
     values[key] = values[key].at[1].set(-1.0 if name.startswith("negative") else jnp.nan)
     y, control = advance(lambda t, y: (-y[0],), values["t0"], values["dt"], (values["y"],), start(2, jnp.float64), method=method)
     assert np.asarray(control.failed).tolist() == [False, True]

@@ -130,7 +130,9 @@ def test_derivatives_against_dense_differentiation() -> None:
         got = [[0.0 if v is None else float(v[lane]) for v in row] for row in rows]
         np.testing.assert_allclose(got, dense[1], rtol=1e-14)
         np.testing.assert_allclose([0.0 if v is None else float(v[lane]) for v in rate], dense[0], rtol=1e-14)
-    assert rows[0][1] is None and rows[0][2] is None and rate[1] is None
+    assert rows[0][1] is None
+    assert rows[0][2] is None
+    assert rate[1] is None
 
 
 # ---- LU ----------------------------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def test_lu_skips_structural_zeros() -> None:
     full = [[jnp.full(1, 10.0 if i == j else 1.0) if i == j or 0 in (i, j) else None for j in range(n)] for i in range(n)]
     factors = lu.factor(full)
     assert sum(v is not None for row in factors.rows for v in row) <= 2 * (n - 1) + n
-    assert factors.order[-2:] != (0, 1) and 0 in factors.order[-2:]
+    assert 0 in factors.order[-2:]
 
 
 def test_lu_needs_a_full_diagonal() -> None:

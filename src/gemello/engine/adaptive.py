@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gemello.engine.solvers import auto, rodas5p, tsit5
+from gemello.engine.solvers.stages import Array, Slope
 
-Array = jax.Array
 Rhs = Callable[[Array, Any], Any]
 
 METHODS = ("auto", "tsit5", "rodas5p")
@@ -114,7 +114,7 @@ def advance(
 
 
 def _begin(
-    f: tsit5.Slope, t0: Array, dt: Array, y: tuple[Array, ...], control: Control, rtol: float, atol: float
+    f: Slope, t0: Array, dt: Array, y: tuple[Array, ...], control: Control, rtol: float, atol: float
 ) -> tuple[_Walk, Array]:
     """Loop state at the start of a segment, and the length of each lane's segment, 0 where the lane is given up."""
     slope = f(t0, y)
@@ -144,8 +144,8 @@ def _first_step(y: tuple[Array, ...], slope: tuple[Array, ...], live: Array, rto
 
 
 def _phases(
-    f: tsit5.Slope, t0: Array, clock: Array, method: str, rtol: float, atol: float, max_steps: int
-) -> list[Callable[[_Walk], _Walk]]:
+    f: Slope, t0: Array, clock: Array, method: str, rtol: float, atol: float, max_steps: int
+) -> Sequence[Callable[[_Walk], _Walk]]:
     """Loops over steps of one method each: to the segment's end, to trouble, or to a change of method."""
 
     def explicit(w: _Walk) -> _Walk:
@@ -216,7 +216,7 @@ def _judge(
     h = jnp.where(ok & (factor >= GROW), jnp.maximum(h, w.h), h)  # a short step to the end says little about longer ones
     s = jnp.where(ok, jnp.where(last, 1, w.s + now), w.s)
     tries = w.tries + 1
-    eps = jnp.finfo(w.s.dtype).eps
+    eps = float(jnp.finfo(w.s.dtype).eps)  # type: ignore[no-untyped-call]
     trouble = (s < 1) & ((~ok & (now <= 4 * eps * w.s + eps * eps)) | (tries >= max_steps))
     y = tuple(jnp.where(ok, b, a) for a, b in zip(w.y, new, strict=True))
     slope = tuple(jnp.where(ok, b, a) for a, b in zip(w.slope, slope, strict=True))
@@ -251,7 +251,7 @@ def _give_up(w: _Walk, t0: Array, clock: Array, max_steps: int) -> _Walk:
     )
 
 
-def _finish(f: tsit5.Slope, t0: Array, dt: Array, tree: Any, old: tuple[Array, ...], w: _Walk) -> tuple[Any, Control]:
+def _finish(f: Slope, t0: Array, dt: Array, tree: Any, old: tuple[Array, ...], w: _Walk) -> tuple[Any, Control]:
     """States at the end. Lanes with dt = 0 get a midpoint step, which leaves them as they are but is differentiable in dt."""
     still = lax.stop_gradient(dt) == 0
 

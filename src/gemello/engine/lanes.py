@@ -44,7 +44,8 @@ def _persistent_cache() -> None:
 
 def use_cpu_devices(number: int | None = None) -> None:
     """Ask for one JAX device per core. Only works before JAX has started; later it warns once and goes on with what there is."""
-    wanted = number or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = number or cores
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
     except RuntimeError:
@@ -105,11 +106,22 @@ def cut(tree: Any, lanes: int, block: int) -> Cut:
     return Cut(tree, lanes, block, devices)
 
 
-def map_blocks(fn: Callable[[Any, Any], Any], shared: Any, blocks: Cut) -> Any:
+def map_blocks(fn: Callable[[Any, Any], Any], shared: Any, blocks: Cut, *, axis: int = 0) -> Any:
     """`fn(shared, one block)` for all blocks: one after another on each device, devices side by side.
 
     fn: a function that lives as long as the process (programs are kept by it). shared: arrays that all blocks see whole.
-    fn gets leaves (..., block) and returns leaves whose *first* axis is the block's lanes; the result is NumPy arrays (lanes, ...).
+    fn gets leaves (..., block) and returns leaves whose axis `axis`, 0 or -1, is the block's lanes; so does the result, NumPy
+    arrays (lanes, ...) or (..., lanes).
     """
     out = _program(fn, blocks.devices)(shared, blocks.tree)
-    return jax.tree.map(lambda v: np.asarray(v).reshape(-1, *v.shape[2:])[: blocks.lanes], out)
+    return jax.tree.map(lambda v: _join(v, blocks, axis), out)
+
+
+def _join(v: Any, blocks: Cut, axis: int) -> np.ndarray[Any, Any]:
+    """(blocks, ...) on the devices to one array without the lanes that filled up."""
+    if axis == 0:
+        return np.asarray(v).reshape(-1, *v.shape[2:])[: blocks.lanes]
+    joined = np.empty((*v.shape[1:-1], v.shape[0], v.shape[-1]), v.dtype)
+    for shard in v.addressable_shards:  # read in place, so that each number is copied once
+        joined[..., shard.index[0], :] = np.moveaxis(np.asarray(shard.data), 0, -2)
+    return joined.reshape(*joined.shape[:-2], -1)[..., : blocks.lanes]

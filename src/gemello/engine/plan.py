@@ -54,7 +54,8 @@ class Plan:
 
     kinds: kinds that occur. dynamic: slot times depend on parameters (lag, modelled durations), so they are sorted when
     solved. varying: individual parameters have one row per record, (records, lanes); else (lanes,). ragged: lanes differ
-    in their number of slots. accumulators: indices of states without a steady state.
+    in their number of slots. accumulators: indices of states without a steady state. repeats: number of different segment
+    lengths where all lanes share a schedule of few (0: not so); then a linear model's flow is a matrix for each length.
     """
 
     kinds: frozenset[int]
@@ -68,6 +69,14 @@ class Plan:
     rtol: float = 1e-6
     atol: float = 1e-8
     max_steps: int = 100_000
+    repeats: int = 0
+
+
+class Repeats(NamedTuple):
+    """Segment lengths that recur: lengths (repeats,), and which of them each slot's segment has, (slots,)."""
+
+    lengths: Any
+    which: Any
 
 
 class Solved(NamedTuple):

@@ -9,13 +9,24 @@ import jax.numpy as jnp
 
 from gemello.engine import adaptive
 from gemello.engine.events import Actions, Held, act, resolve
-from gemello.engine.plan import PAD, START, STEADY, STEADY_RATE, Plan, Slots, Solved
+from gemello.engine.plan import PAD, START, STEADY, STEADY_RATE, Plan, Repeats, Slots, Solved
 from gemello.engine.solvers.linear import expm_propagator
+from gemello.engine.solvers.repeated import reach, repeated
 
 LINEAR = ("closed", "expm")
 
 
-def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any, *, outputs: tuple[int, ...] | None = None, states: bool = False) -> Solved:
+def solve(
+    system: Any,
+    plan: Plan,
+    slots: Slots,
+    p: Any,
+    records: Any,
+    *,
+    repeats: Repeats | None = None,
+    outputs: tuple[int, ...] | None = None,
+    states: bool = False,
+) -> Solved:
     """Outputs of one block at its records; `outputs` picks some by index, `states` adds the states.
 
     system: supplies `initial`, `observe` and, by method, `propagator`, `matrix`, `derivative` or `advance` (the contract's
@@ -30,13 +41,18 @@ def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any, *, output
     zero = fill(0.0)
     held = Held((zero,) * len(y), (zero,) * plan.signals, jnp.zeros(lanes, actions.epoch.dtype))
     step = _stepper(system, plan, p)
+    known = repeats is not None and bool(plan.repeats)
+    leap = _leaps(system, plan, p, repeats, lanes) if repeats is not None and known else None
     control = adaptive.start(lanes, actions.time.dtype)
 
-    def slot(carry: Any, a: Actions) -> tuple[Any, Any]:
-        time, y, held, control = carry
+    def slot(carry: Any, row_of_slot: tuple[Actions, Any]) -> tuple[Any, Any]:
+        (time, y, held, control), (a, length) = carry, row_of_slot
         now = fill(a.time)
         row = _row(p, a.segment, plan)
-        y, control = step(time, jnp.maximum(now - time, 0.0), y, held, control, row)
+        if leap is not None:
+            y = leap(length, y, held.rates)
+        else:
+            y, control = step(time, jnp.maximum(now - time, 0.0), y, held, control, row)
         flow = lambda dt, y, rates: step(now, fill(dt), y, held._replace(rates=rates), control, row)[0]  # noqa: E731
         initial = system.state_type(*(fill(v) for v in system.initial(row)))
         y, held = act(a, y, held, initial, flow, plan, plan.method in LINEAR)
@@ -44,26 +60,26 @@ def solve(system: Any, plan: Plan, slots: Slots, p: Any, records: Any, *, output
         seen = tuple(fill(out[k]) for k in chosen) + (tuple(y) if states else ())
         return (now, y, held, control), seen
 
-    def quiet(carry: Any, a: Actions) -> tuple[Any, Any]:
+    def quiet(carry: Any, _: Any) -> tuple[Any, Any]:
         """Beyond the last slot of every lane: nothing to do."""
         return carry, (zero,) * (len(chosen) + (len(y) if states else 0))
 
-    def body(carry: Any, a: Actions) -> tuple[Any, Any]:
+    def body(carry: Any, here: tuple[Actions, Any]) -> tuple[Any, Any]:
         if not plan.ragged:
-            return slot(carry, a)
-        return jax.lax.cond(jnp.all(a.kind == PAD), quiet, slot, carry, a)
+            return slot(carry, here)
+        return jax.lax.cond(jnp.all(here[0].kind == PAD), quiet, slot, carry, here)
 
     chosen = range(len(system.outputs)) if outputs is None else outputs
     start = fill(actions.time[0])
-    (_, last, _, control), seen = jax.lax.scan(body, (start, y, held, control), actions)
+    (_, _, _, control), seen = jax.lax.scan(body, (start, y, held, control), (actions, repeats.which if repeats is not None and known else None))
     pick = _picker(records, where, lanes)
     seen = tuple(map(pick, seen))
-    lost = ~jnp.isfinite(sum(seen))
-    times = pick(jnp.broadcast_to(actions.time, (actions.time.shape[0], lanes)))
-    when = jnp.where(control.failed, control.failure_time, _first_time(lost, times))
-    failed = control.failed | jnp.any(lost, axis=0) | ~jnp.isfinite(sum(last))
+    lost = ~jnp.isfinite(sum(jnp.sum(v, axis=0) for v in seen)) if seen else jnp.zeros(lanes, bool)
+    find = lambda: _first_loss(seen, pick(jnp.broadcast_to(actions.time, (actions.time.shape[0], lanes))))  # noqa: E731
+    when = jax.lax.cond(jnp.any(lost), find, lambda: jnp.full(lanes, jnp.nan, actions.time.dtype))
+    when = jnp.where(control.failed, control.failure_time, when)
     n = len(chosen)
-    return Solved(seen[:n], failed, when, seen[n:], jnp.stack([control.accepted, control.rejected]))
+    return Solved(seen[:n], control.failed | lost, when, seen[n:], jnp.stack([control.accepted, control.rejected]))
 
 
 def _picker(records: Any, where: Any, lanes: int) -> Any:
@@ -75,8 +91,11 @@ def _picker(records: Any, where: Any, lanes: int) -> Any:
     return lambda v: jnp.take_along_axis(v, rows, axis=0)
 
 
-def _first_time(lost: Any, times: Any) -> Any:
-    return jnp.where(jnp.any(lost, axis=0), jnp.take_along_axis(times, jnp.argmax(lost, axis=0)[None], axis=0)[0], jnp.nan)
+def _first_loss(seen: Any, times: Any) -> Any:
+    """(lanes,) time of the first value that is not finite, NaN where all are."""
+    lost = ~jnp.isfinite(sum(seen))
+    first = jnp.take_along_axis(times, jnp.argmax(lost, axis=0)[None], axis=0)[0]
+    return jnp.where(jnp.any(lost, axis=0), first, jnp.nan)
 
 
 def _row(p: Any, row: Any, plan: Plan) -> Any:
@@ -93,12 +112,25 @@ def _row(p: Any, row: Any, plan: Plan) -> Any:
     return jax.tree.map(at, p)
 
 
+def _fed(plan: Plan) -> list[int]:
+    """States into which a rate can flow."""
+    return sorted({q.state for q in plan.ports if q.state >= 0}) if plan.kinds & {START, STEADY, STEADY_RATE} else []
+
+
+def _leaps(system: Any, plan: Plan, p: Any, repeats: Repeats, lanes: int) -> Any:
+    """Function (k, y, rates) -> y after the k-th length, for a linear model whose parameters do not vary."""
+    n = len(system.state_type._fields)
+    dense = [[True] * n] * n
+    make = system.propagator if plan.method == "closed" else lambda q: expm_propagator(system.matrix(q))
+    return repeated(make(p), system.state_type, reach(system.matrix(p)) if system.has("matrix") else dense, repeats.lengths, _fed(plan), lanes)
+
+
 def _stepper(system: Any, plan: Plan, p: Any) -> Any:
     """Function (t, dt, y, held, control, row) -> (y, control): the flow along one segment by the plan's method."""
     if plan.method in LINEAR:
         make = system.propagator if plan.method == "closed" else lambda q: expm_propagator(system.matrix(q))
         once = None if plan.varying else make(p)
-        fed = {q.state for q in plan.ports} if plan.kinds & {START, STEADY, STEADY_RATE} else set()
+        fed = _fed(plan)
 
         def exact(t: Any, dt: Any, y: Any, held: Held, control: Any, row: Any) -> tuple[Any, Any]:
             # the number 0 where nothing can flow in: a closed form drops those terms

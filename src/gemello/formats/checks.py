@@ -13,7 +13,7 @@ from gemello.base.errors import DataError
 from gemello.formats.columns import Table
 from gemello.formats.mapping import Heads
 from gemello.model.contract import Model
-from gemello.model.schedule import Schedule, _rules
+from gemello.model.schedule import Schedule, rules
 
 Mask = NDArray[np.bool_]
 
@@ -74,10 +74,8 @@ def check_records(
         "time starts anew at a reset",
         "count time on from the subject's first record, or give the period its own ID",
     )
-    faults.add(back, "TIME", "time runs backwards", "sort the records of each subject by time")
-    for bad, column, _, problem, remedy in _rules(s):
-        if problem != "time runs backwards":  # seen above, by subject
-            faults.add(bad, column, problem, remedy)
+    for bad, column, _, problem, remedy in rules(s, first):
+        faults.add(bad, column, problem, remedy)
     for c in model.covariates:
         v = extra[c.name]
         bad = ~((v >= c.possible[0]) & (v <= c.possible[1]))

@@ -78,8 +78,10 @@ def effective_size(weights: ArrayLike, axis: int = -1) -> Any:
 
 
 def crps(draws: ArrayLike, observed: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Continuous ranked probability score E|X − y| − ½ E|X − X'| of weighted draws (Gneiting & Raftery 2007, JASA 102:359, equation 21), in the
-    unit of y."""
+    """Continuous ranked probability score E|X − y| − ½ E|X − X'| of weighted draws, in the unit of y.
+
+    Gneiting & Raftery 2007 (JASA 102:359), equation 21.
+    """
     x, w = _sorted(draws, weights)
     x = np.where(w > 0, x, 0.0)
     y = np.asarray(observed, float)

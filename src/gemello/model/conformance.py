@@ -27,9 +27,9 @@ from gemello.engine.solve import LINEAR, solve
 from gemello.model.card import SECTIONS, Card
 from gemello.model.contract import Model, Output, State
 from gemello.model.individuals import individual, spread
-from gemello.model.probe import LANES, Point, Probe
+from gemello.model.probe import LANES, Point, Probe, compiled, solver
 from gemello.model.schedule import Schedule
-from gemello.model.simulate import METHODS, prepare, simulate
+from gemello.model.simulate import METHODS, prepare
 
 EXACT = 1e-10  # agreement of two exact ways to the same number, relative to the largest
 UNITS = 1e-9
@@ -304,13 +304,13 @@ def _shapes(x: Probe) -> str:
 
 @_check
 def _tracing(x: Probe) -> str:
-    plain, traced = _all(x)(x.point), jax.jit(_all(x))(x.point)
+    plain, traced = _all(x)(x.point), compiled(_all(x))(x.point)
     return _within(_relative(traced, plain), EXACT, "compiled against plain: largest relative difference")
 
 
 @_check
 def _elementwise(x: Probe) -> str:
-    f = jax.jit(_all(x))
+    f = compiled(_all(x))
     before = f(x.point)
     other = jax.tree.map(lambda v: v.at[0].set(jnp.nan), x.point)
     wide = lambda tree: jax.tree.map(lambda v: np.broadcast_to(np.asarray(v), (LANES,)), tree)  # noqa: E731
@@ -332,7 +332,7 @@ def _closed_form(x: Probe) -> str:
         return "does not apply: no propagator beside a derivative"
     fed = {q.state for q in m.ports}
     rates = m.state_type(*(jnp.asarray(a if s in fed else 0.0) for s, a in zip(m.states, np.linspace(0.5, 1.5, len(m.states)), strict=True)))
-    step, worst = jax.jit(lambda dt, y: m.propagator(at.p)(dt, y, rates)), 0.0
+    step, worst = compiled(lambda dt, y: m.propagator(at.p)(dt, y, rates)), 0.0
     worst = max(worst, _relative(step(jnp.zeros(LANES), at.y), at.y))
     for dt in (0.1 * x.scales.fast, x.scales.fast, x.scales.slow):
         y, speed = jax.jvp(lambda d: step(d, at.y), (jnp.full(LANES, dt),), (jnp.ones(LANES),))
@@ -409,8 +409,8 @@ def _balance_over_time(x: Probe) -> str:
     m = x.model
     if not (m.has("balance") and m.has("derivative")):
         return "does not apply: no balance declared"
-    out = simulate(_Account(m), x.schedule, method=_adaptive(x), rtol=1e-9, atol=_atol(x, 1e-9)).check()
-    stored, gone = out.outputs["stored"][0], out.outputs["gone"][0]
+    ready = prepare(_Account(m), x.schedule, method=_adaptive(x), rtol=1e-9, atol=_atol(x, 1e-9))
+    stored, gone = (np.asarray(v)[:, 0] for v in solver(ready)(jax.tree.map(lambda v: v[None], x.typical)).outputs)
     given = _delivered(x)[x.looks]
     change = (stored + gone - stored[0])[x.looks]
     size = max(float(np.abs(given).max()), float(np.abs(gone).max()), 1e-300)
@@ -474,7 +474,7 @@ def _slopes(x: Probe, method: str) -> _Slopes:
         p = spread(individual(m, m.theta_type(*v[: len(theta)]), tuple(v[len(theta) :]), cov), n)
         return solve(m, line.plan, line.slots, p, line.records).outputs
 
-    program = jax.jit(lambda v: jax.jvp(outputs, (v,), (along,)))
+    program = compiled(lambda v: jax.jvp(outputs, (v,), (along,)))
     middle, exact = program(start)
     h = 1e-3
     at = [program(start + k * h * along)[0] for k in (-2, -1, 1, 2)]
@@ -526,8 +526,10 @@ def _solvable(x: Probe) -> str:
 
 @_check
 def _one_lane_or_many(x: Probe) -> str:
-    alone, together = x.solved(x.values, 1), x.trajectories
-    return _same_within_tolerance(x, alone.states, together.states, "alone against together")
+    run, p = solver(x.ready), x.individuals(x.values, LANES)
+    lanes = [run(jax.tree.map(lambda v, i=i: v[i : i + 1], p)).states for i in range(LANES)]
+    alone = {n: np.concatenate([np.asarray(y[k]).T for y in lanes]) for k, n in enumerate(x.model.states)}
+    return _same_within_tolerance(x, alone, x.trajectories.states, "alone against together")
 
 
 def _same_within_tolerance(x: Probe, a: Mapping[str, Any], b: Mapping[str, Any], words: str) -> str:
@@ -542,7 +544,7 @@ def _same_within_tolerance(x: Probe, a: Mapping[str, Any], b: Mapping[str, Any],
 def _bad_lane(x: Probe) -> str:
     """A subject whose parameters are not numbers is reported with the time, and the others do not notice."""
     bad = {n: np.where(np.arange(LANES) == 2, np.nan, v) for n, v in x.values.items()}
-    out = x.solved(bad, LANES)
+    out = x.solved(bad)
     named = [w for w, _ in out.failures]
     _demand("3" in named, "subject 3 has NaN for parameters, but no failure is reported; an equation hides it (nan_to_num, where, max?)")
     _demand(named == ["3"], f"subject 3 has NaN for parameters, and subjects {', '.join(named)} fail; keep lanes apart")
@@ -559,7 +561,7 @@ def _bad_lane(x: Probe) -> str:
 @_check
 def _same_bits_twice(x: Probe) -> str:
     f = _all(x)
-    pairs = [(f(x.point), f(x.point)), (x.solved(x.values, LANES).states, x.trajectories.states)]
+    pairs = [(f(x.point), f(x.point)), (x.solved(x.values).states, x.trajectories.states)]
     for a, b in pairs:
         same = all(np.array_equal(v, w, equal_nan=True) for v, w in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
         _demand(same, "the same call gives other numbers; equations must not draw random numbers or keep a memory")

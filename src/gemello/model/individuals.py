@@ -80,8 +80,11 @@ def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bo
     return model.covariate_type(*stacked), varying
 
 
-def bound_arrays(bind: Mapping[str, str], subjects: Sequence[Subject]) -> tuple[dict[str, Any], bool]:
+def bound_arrays(model: Model, bind: Mapping[str, str], subjects: Sequence[Subject]) -> tuple[dict[str, Any], bool]:
     """Parameters bound to data columns, (lanes,) or (records, lanes) by parameter name; and whether one changes in a subject."""
+    for name in bind:
+        if name not in model.parameters:
+            raise ModelError(f"bind: {model.name} has no parameter {name!r}; it has {', '.join(r.name for r in model.parameters)}")
     columns = {p: [_column(s, c, None) for s in subjects] for p, c in bind.items()}
     varying = any(np.ptp(v) > 0 for vs in columns.values() for v in vs)
     return {p: _stack(vs, varying) for p, vs in columns.items()}, varying

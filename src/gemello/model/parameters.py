@@ -90,7 +90,11 @@ class ParameterTable:
             missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
             if missing:
                 raise ModelError(f"{path.name}: no column {', '.join(missing)}; a parameter table has {', '.join(COLUMNS)}")
-            rows = [_row(r, f"{path.name} row {i}") for i, r in enumerate(reader, start=2)]
+            rows = []
+            for i, r in enumerate(reader, start=2):
+                if None in r or None in r.values():
+                    raise ModelError(f"{path.name} row {i}: not {len(COLUMNS)} cells; quote a text that has a comma in it")
+                rows.append(_row(r, f"{path.name} row {i}"))
         if only is not None:
             chosen = tuple(only)
             unknown = set(chosen) - {r.name for r in rows}

@@ -5,7 +5,7 @@ Nothing here judges. All numbers come from the model's tables and a fixed seed, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.base.random import generator
+from gemello.engine.plan import Solved
+from gemello.engine.solve import solve
 from gemello.model.contract import Covariate, Model
 from gemello.model.individuals import individual, spread
 from gemello.model.parameters import Parameter
 from gemello.model.schedule import Schedule
-from gemello.model.simulate import Trajectories, prepare, solve_prepared
+from gemello.model.simulate import Prepared, Trajectories, prepare, solve_prepared
 
 LANES = 5
 RECORDS = 12
@@ -43,6 +45,25 @@ class Scales:
     fast: float
     slow: float
     amounts: tuple[float, ...]
+
+
+def compiled(f: Callable[..., Any]) -> Any:
+    """`f` as a program that is run a few times only: compiled three times faster, and run slower, than by plain `jax.jit`."""
+    quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return jax.jit(f, compiler_options=quick if jax.default_backend() == "cpu" else None)
+
+
+def solver(ready: Prepared) -> Callable[[Any], Solved]:
+    """Solution (records, lanes) of a prepared problem from individual parameters, outside the machinery of blocks."""
+    line = ready.timeline
+    run = compiled(lambda p: solve(ready.model, line.plan, line.slots, p, line.records, states=True))
+
+    def trimmed(p: Any) -> Solved:
+        out: Solved = run(p)
+        depth = len(ready.subjects[0].schedule)
+        return out._replace(outputs=tuple(v[:depth] for v in out.outputs), states=tuple(v[:depth] for v in out.states))
+
+    return trimmed
 
 
 class Probe:
@@ -108,12 +129,15 @@ class Probe:
         eta = tuple(generator(1, "eta").uniform(-0.2, 0.2, (len(self.model.parameters.eta_names), LANES)))
         return spread(individual(self.model, self.theta(self.values), eta, self.covariates), LANES)
 
+    def individuals(self, values: Mapping[str, Any], lanes: int) -> Any:
+        """Individual parameters (lanes,) at these population parameters, for subjects of reference."""
+        cov = self.model.covariate_type(*(jnp.asarray(float(c.reference)) for c in self.model.covariates))
+        return spread(self.model.typical(self.theta(values), cov), lanes)
+
     @cached_property
     def typical(self) -> Any:
         """Individual parameters of the subject of reference, scalars."""
-        values = {n: self.model.parameters[n].value for n in self.model.parameters.theta_names}
-        cov = self.model.covariate_type(*(jnp.asarray(float(c.reference)) for c in self.model.covariates))
-        p = spread(self.model.typical(self.theta(values), cov), 1)
+        p = self.individuals({n: self.model.parameters[n].value for n in self.model.parameters.theta_names}, 1)
         return p._make(v[0] for v in p)
 
     # ---- scales --------------------------------------------------------------------------------------------------------
@@ -184,16 +208,16 @@ class Probe:
 
     # ---- what came of it -----------------------------------------------------------------------------------------------
     @cached_property
-    def ready(self) -> Any:
+    def ready(self) -> Prepared:
         return prepare(self.model, self.schedule, values=self.values)
 
-    def solved(self, values: Mapping[str, Any], block: int) -> Trajectories:
-        """Trajectories of all lanes under `schedule`, in blocks of this many."""
-        return solve_prepared(self.ready, values, states=True, block=block)
+    def solved(self, values: Mapping[str, Any]) -> Trajectories:
+        """Trajectories of all lanes under `schedule`, in one block."""
+        return solve_prepared(self.ready, values, states=True, block=LANES)
 
     @cached_property
     def trajectories(self) -> Trajectories:
-        return self.solved(self.values, LANES)
+        return self.solved(self.values)
 
     @cached_property
     def point(self) -> Point:

@@ -165,26 +165,47 @@ class Subject:
 
     def check(self) -> Subject:
         """Raise DataError at the first record that cannot be: row, column, value and remedy."""
-        s = self.schedule
-        if not len(s):
-            raise DataError(f"subject {self.id} has no records", remedy="give it at least one")
-        for bad, column, values, problem, remedy in _rules(s):
-            if bad.any():
-                i = int(np.argmax(bad))
-                row = int(s.row[i]) or None
-                raise DataError(f"subject {self.id}: {problem}", row=row, column=column, value=values[i], remedy=remedy)
+        check_subjects([self])
         return self
 
 
-def _rules(s: Schedule) -> Sequence[tuple[NDArray[np.bool_], str, NDArray[Any], str, str]]:
+def check_subjects(subjects: Sequence[Subject]) -> None:
+    """Raise DataError at the first record of any subject that cannot be: row, column, value and remedy."""
+    used = list({id(s.schedule): s for s in subjects}.values())
+    for s in used:
+        if not len(s.schedule):
+            raise DataError(f"subject {s.id} has no records", remedy="give it at least one")
+    together, lane, _ = concatenate([s.schedule for s in used])
+    first = np.diff(lane, prepend=-1) != 0
+    for bad, column, values, problem, remedy in rules(together, first):
+        if bad.any():
+            i = int(np.argmax(bad))
+            row = int(together.row[i]) or None
+            raise DataError(f"subject {used[lane[i]].id}: {problem}", row=row, column=column, value=values[i], remedy=remedy)
+
+
+def concatenate(parts: Sequence[Schedule]) -> tuple[Schedule, NDArray[np.int64], NDArray[np.int64]]:
+    """All records one after another (without covariates), the part that each belongs to, and its number within that part."""
+    joined = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Schedule) if f.name != "columns"}
+    counts = np.array([len(p) for p in parts])
+    part = np.repeat(np.arange(len(parts)), counts)
+    return Schedule(**joined), part, np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+BACKWARDS = "time runs backwards"
+MOST_ADDITIONAL = 100_000
+
+
+def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bool_], str, NDArray[Any], str, str]]:
+    """What no record may be: (records,) where it is, column, values, problem, remedy. first: first record of each subject."""
     dose = (s.evid == DOSE) | (s.evid == RESET_AND_DOSE)
     steady = dose & (s.steady_state > 0)
     constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
-    backwards = np.diff(s.time, prepend=s.time[:1]) < 0
+    backwards = (np.diff(s.time, prepend=s.time[:1]) < 0) & ~first
     return (
         (~np.isfinite(s.time), "TIME", s.time, "time is not a number", "give a finite time"),
         (s.time < 0, "TIME", s.time, "time is negative", "count time from the first record"),
-        (backwards, "TIME", s.time, "time runs backwards", "sort the records of each subject by time"),
+        (backwards, "TIME", s.time, BACKWARDS, "sort the records of each subject by time"),
         (~np.isin(s.evid, (0, 1, 2, 3, 4)), "EVID", s.evid, "unknown event", "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"),
         (~np.isfinite(s.amount), "AMT", s.amount, "amount is not a number", "give a finite amount"),
         (s.amount < 0, "AMT", s.amount, "amount is negative", "give 0 or more"),
@@ -194,6 +215,7 @@ def _rules(s: Schedule) -> Sequence[tuple[NDArray[np.bool_], str, NDArray[Any], 
         ((s.interval < 0) | ~np.isfinite(s.interval), "II", s.interval, "interval is not 0 or more", "give the dosing interval"),
         (steady & ~constant & (s.interval <= 0), "II", s.interval, "a steady state without interval", "give II above 0"),
         ((s.additional < 0), "ADDL", s.additional, "negative number of additional doses", "give 0 or more"),
+        ((s.additional > MOST_ADDITIONAL), "ADDL", s.additional, "too many additional doses", f"give at most {MOST_ADDITIONAL}"),
         (dose & (s.additional > 0) & (s.interval <= 0), "II", s.interval, "additional doses without interval", "give II above 0"),
         (s.port < 0, "CMT", s.port, "negative compartment number", "number compartments from 1"),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from gemello.engine.plan import Plan, Slots
 from gemello.engine.solve import LINEAR, solve
 from gemello.model.contract import Model
 from gemello.model.individuals import bound_arrays, covariate_arrays, individual, spread
-from gemello.model.schedule import Schedule, Subject
+from gemello.model.schedule import Schedule, Subject, check_subjects
 from gemello.model.timeline import Timeline, compile_timeline
 
 METHODS = ("closed", "expm", "auto", "tsit5", "rodas5p", "discrete")
@@ -99,12 +99,12 @@ def prepare(
     subjects = tuple(subjects)
     if not subjects:
         raise DataError("no subjects", remedy="give at least one")
-    for s in {id(s.schedule): s for s in subjects}.values():
-        s.check()
+    check_subjects(subjects)
     chosen = _method(model, method)
     check_values(model, values or {})
     cov, varies = covariate_arrays(model, subjects)
-    bound, bound_varies = bound_arrays(bind or {}, subjects)
+    bound, bound_varies = bound_arrays(model, bind or {}, subjects)
+    check_values(model, bound)
     largest, active = _port_parameters(model, values or {}, bound, estimated)
     loose = (rtol if rtol is not None else model.tolerances[0], atol if atol is not None else model.tolerances[1])
     timeline = compile_timeline(
@@ -132,7 +132,7 @@ def check_values(model: Model, values: Mapping[str, ArrayLike]) -> None:
     """Raise ModelError for an unknown parameter, a value that is not a number, or one outside its range."""
     for name, v in values.items():
         row, x = model.parameters[name], np.asarray(v, float)
-        bad = ~((x >= row.lower) & (x <= row.upper))
+        bad = ~((x >= row.lower) & (x <= row.upper) & np.isfinite(x))
         if np.any(bad):
             value = float(np.atleast_1d(x)[np.atleast_1d(bad)][0])
             raise ModelError(f"parameter {name}, value {value:g} {row.unit}: outside [{row.lower:g}, {row.upper:g}]; give a value inside")
@@ -174,15 +174,15 @@ def _check_steady_lags(subjects: Sequence[Subject], largest: Mapping[str, float]
 
 @lru_cache(maxsize=128)
 def block_solver(model: Model, plan: Plan, shared_slots: bool, outputs: tuple[int, ...], states: bool) -> Any:
-    """Function (shared, block) -> leaves (lanes, ...), for `map_blocks`: solves with individual parameters `p`."""
+    """Function (shared, block) -> leaves (..., lanes), for `map_blocks`: solves with individual parameters `p`."""
 
     def run(shared: Any, block: Any) -> Any:
-        slots, records = (shared if shared_slots else block)["timeline"]
-        out = solve(model, plan, slots, block["p"], records, outputs=outputs, states=states)
-        turn = lambda v: jnp.moveaxis(v, -1, 0)  # noqa: E731
-        lanes = out.failed.shape[0]
-        steps = jnp.broadcast_to(out.steps, (lanes, 2))
-        return tuple(map(turn, out.outputs)), tuple(map(turn, out.states)), out.failed, out.failure_time, steps
+        slots, records, repeats = (shared if shared_slots else block)["timeline"]
+        own = {**shared["p"], **block["p"]}
+        p = spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), block["lane"].shape[0])
+        out = solve(model, plan, slots, p, records, repeats=repeats, outputs=outputs, states=states)
+        steps = jnp.broadcast_to(out.steps[:, None], (2, out.failed.shape[0]))
+        return out.outputs, out.states, out.failed, out.failure_time, steps
 
     return run
 
@@ -230,15 +230,18 @@ def solve_prepared(
     with precision():
         theta = theta_of(model, values, ready.bound, order)
         e = np.zeros((lanes, len(model.parameters.eta_names))) if etas is None else np.asarray(etas, float)
-        p = spread(individual(model, theta, tuple(e[order].T), ready.cov), lanes)
+        p = individual(model, theta, tuple(e[order].T) if etas is not None else (0.0,) * e.shape[1], ready.cov)
+        p = {k: np.asarray(v, float) for k, v in p._asdict().items()}
+        same = {k: v for k, v in p.items() if v.ndim == 0}  # one value for all lanes: not copied to each
         size = block or default_block(lanes, timeline.plan.method not in LINEAR)
-        table = {"timeline": (timeline.slots, timeline.records)}
+        table = {"timeline": (timeline.slots, timeline.records, timeline.repeats)}
         chosen = tuple(range(len(model.outputs)) if outputs is None else map(model.output_index, outputs))
         fn = block_solver(model, timeline.plan, timeline.shared, chosen, states)
-        shared, per_lane = (table, {"p": p}) if timeline.shared else ({}, {"p": p, **table})
-        seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size))
+        own = {"p": {k: np.broadcast_to(v, (*v.shape[:-1], lanes)) for k, v in p.items() if v.ndim}, "lane": np.zeros(lanes)}
+        shared, per_lane = ({"p": same, **table}, own) if timeline.shared else ({"p": same}, {**own, **table})
+        seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size), axis=-1)
         back = np.argsort(order, kind="stable")
-        host = lambda v: np.asarray(v) if timeline.shared else np.asarray(v)[back]  # noqa: E731
+        host = lambda v: v.T if timeline.shared else v[..., back].T  # noqa: E731
         values_of = {model.outputs[k].name: host(v) for k, v in zip(chosen, seen, strict=True)}
         states_of = {n: host(v) for n, v in zip(model.states, held, strict=False)}
     return _trajectories(ready, values_of, states_of, host(failed), host(when), steps)
@@ -269,7 +272,7 @@ def _trajectories(ready: Prepared, outputs: dict[str, Any], states: dict[str, An
         {o.name: o.unit for o in model.outputs} | dict(model.states),
         model.time_unit,
         lost,
-        (int(steps[:, 0].max()), int(steps[:, 1].max())),
+        (int(steps[0].max()), int(steps[1].max())),
     )
 
 

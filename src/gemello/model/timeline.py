@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,14 @@ from gemello.engine.plan import (
     STEADY_RATE,
     Plan,
     PortPlan,
+    Repeats,
     Slots,
 )
 from gemello.model.contract import Model
-from gemello.model.schedule import Schedule, Subject
+from gemello.model.schedule import Schedule, Subject, concatenate
+
+
+MOST_REPEATS = 16  # more segment lengths than this are not worth a table
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Timeline:
     counts: NDArray[np.int64]
     order: NDArray[np.int64]
     shared: bool
+    repeats: Repeats | None = None
 
 
 def port_plans(model: Model, active: frozenset[str]) -> tuple[PortPlan, ...]:
@@ -55,16 +60,6 @@ def port_plans(model: Model, active: frozenset[str]) -> tuple[PortPlan, ...]:
             names = (keep(q.bioavailability), keep(q.lag), keep(q.duration), keep(q.rate))
             out.append(PortPlan(states.index(q.state or ""), -1, *names))
     return tuple(out)
-
-
-def _concatenate(subjects: Sequence[Subject]) -> tuple[Schedule, NDArray[np.int64], NDArray[np.int64]]:
-    """All records one after another, the lane of each, its number within the lane."""
-    parts = [s.schedule for s in subjects]
-    joined = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Schedule) if f.name != "columns"}
-    counts = np.array([len(p) for p in parts])
-    lane = np.repeat(np.arange(len(parts)), counts)
-    number = np.arange(len(lane)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return Schedule(**joined), lane, number
 
 
 def _same(subjects: Sequence[Subject]) -> bool:
@@ -106,7 +101,7 @@ def compile_timeline(
     """
     shared = len(subjects) > 1 and not varying and _same(subjects)
     used = subjects[:1] if shared else subjects
-    s, lane, number = _concatenate(used)
+    s, lane, number = concatenate([u.schedule for u in used])
     ids = [u.id for u in used]
     dose = (s.evid == 1) | (s.evid == 4)
     port = _port_index(s, dose, model, ids, lane)
@@ -217,13 +212,17 @@ def _next_record(s: Schedule, lane: Any, number: Any, rec: Any, nth: Any, time: 
     out = number[rec].copy()
     extra = np.flatnonzero(nth > 0)
     if len(extra):
-        first = np.searchsorted(lane, lane[rec[extra]], side="left")
-        last = np.searchsorted(lane, lane[rec[extra]], side="right")
-        span = 1.0 + np.abs(s.time).max() + np.abs(time).max()
-        key = s.time + lane * 2 * span  # increasing over all records, so one search serves all lanes
-        at = np.searchsorted(key, time[extra] + lane[rec[extra]] * 2 * span, side="left")
-        at = np.clip(np.maximum(at, rec[extra]), first, last - 1)
-        out[extra] = number[at]
+        # one stable sort of records and additional doses by subject and time; a dose takes the next record (or the last)
+        n = len(s)
+        who, when = np.r_[lane, lane[rec[extra]]], np.r_[s.time, time[extra]]
+        order = np.lexsort((np.r_[np.ones(n), np.zeros(len(extra))], when, who))
+        is_record = order < n
+        following = np.where(is_record, order, n)
+        following = np.minimum.accumulate(following[::-1])[::-1]
+        at = np.empty(n + len(extra), int)
+        at[order] = following
+        last = np.searchsorted(lane, lane[rec[extra]], side="right") - 1
+        out[extra] = number[np.minimum(np.maximum(at[n:], rec[extra]), last)]
     return out
 
 
@@ -233,6 +232,21 @@ def _round_up(n: int) -> int:
         return max(n, 1)
     step = 1 << (n.bit_length() - 3)
     return -(-n // step) * step
+
+
+def _repeats(slots: Slots, plan: Plan) -> tuple[Plan, Repeats | None]:
+    """The segment lengths of a shared schedule, where a linear model meets few different ones (equal to 12 digits)."""
+    if plan.dynamic or plan.varying or plan.method not in ("closed", "expm"):
+        return plan, None
+    dt = np.diff(slots.time[:, 0], prepend=slots.time[0, 0])
+    digits = np.where(dt > 0, 11 - np.floor(np.log10(np.maximum(dt, 1e-300))), 0)
+    near = np.round(dt * 10.0**digits) / 10.0**digits
+    _, first, which = np.unique(near, return_index=True, return_inverse=True)
+    size = _round_up(len(first))
+    if size > MOST_REPEATS or 2 * size > len(dt):
+        return plan, None
+    lengths = np.concatenate([dt[first], np.zeros(size - len(first))])
+    return replace(plan, repeats=size), Repeats(lengths, which.astype(np.int32))
 
 
 def _pad(flat: Slots, lane: Any, own: Any, number: Any, lanes: int, subjects: int, plan: Plan, shared: bool) -> Timeline:
@@ -262,7 +276,8 @@ def _pad(flat: Slots, lane: Any, own: Any, number: Any, lanes: int, subjects: in
         )
     records = np.zeros((_round_up(int(counts.max())), lanes), np.int32)
     records[number[own], column[own]] = position[own]
-    plan = Plan(**{**plan.__dict__, "ragged": bool(used.min() < 0.75 * depth)})
+    plan = replace(plan, ragged=bool(used.min() < 0.75 * depth))
     if shared:
-        return Timeline(slots, records, plan, np.repeat(counts, subjects), np.arange(subjects), True)
+        plan, repeats = _repeats(slots, plan)
+        return Timeline(slots, records, plan, np.repeat(counts, subjects), np.arange(subjects), True, repeats)
     return Timeline(slots, records, plan, counts, order, False)

@@ -117,6 +117,8 @@ def extent(chart: Chart, axis: Literal["x", "y"]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(numbers.min()), float(numbers.max())
     room = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
+    if axis == "y" and any(isinstance(m, Rule) and m.axis == "x" and m.label for m in chart.marks):
+        high += 2.5 * room  # for the words
     return (low if low == 0 else low - room), (high if high == 0 else high + room)
 
 
@@ -135,12 +137,12 @@ def _values(m: Mark, axis: Literal["x", "y"]) -> list[Floats]:
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers inside [low, high], steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Round numbers inside [low, high], steps of 1, 2 or 5 times a power of ten."""
     a, b = min(low, high), max(low, high)
     if not b > a:
         return [a]
     raw = (b - a) / max(about, 1)
     power = 10.0 ** np.floor(np.log10(raw))
-    step = power * next(k for k in (1.0, 2.0, 2.5, 5.0, 10.0) if k * power >= raw * (1 - 1e-9))
+    step = power * next(k for k in (1.0, 2.0, 5.0, 10.0) if k * power >= raw * (1 - 1e-9))
     first = np.ceil(a / step - 1e-9) * step
-    return [float(np.round(v, 12)) for v in np.arange(first, b + step * 1e-9, step)]
+    return [float(np.round(v, 12)) + 0.0 for v in np.arange(first, b + step * 1e-9, step)]

@@ -32,11 +32,12 @@ def forecast_chart(
     zone: tuple[float, float] | None = None,
     zone_label: str = "range aimed at",
     title: str = "",
+    label: str = "",
     end: float | None = None,
 ) -> Chart:
     """Bands and median of one output, what the twin has seen, and what it has not (`held_back`, of output `held_output`).
 
-    until: where the twin's knowledge ends. zone: range to aim at. end: last time shown.
+    until: where the twin's knowledge ends. zone: range to aim at. label: of the output. end: last time shown.
     """
     o = forecast[output]
     bundle = o.measurement or o.prediction
@@ -53,14 +54,22 @@ def forecast_chart(
         marks.append(Rule(until, label="the twin has seen what is left of here"))
     seen_t, seen_y = o.observed
     if len(seen_t):
-        words = tuple(f"measured, seen by the twin: {number(v)} {o.unit} at {number(a)} {forecast.time_unit}" for a, v in zip(seen_t, seen_y, strict=True))
+        words = tuple(
+            f"measured, seen by the twin: {number(v)} {o.unit} at {number(a)} {forecast.time_unit}"
+            for a, v in zip(seen_t, seen_y, strict=True)
+        )
         marks.append(Points(seen_t, seen_y, "measured, seen by the twin", BLACK, "circle", 4.5, words=words))
     later = values_of(held_back, held_output) if held_back is not None else (np.zeros(0), np.zeros(0))
     if len(later[0]):
-        words = tuple(f"measured later: {number(v)} {o.unit} at {number(a)} {forecast.time_unit}" for a, v in zip(*later, strict=True))
+        words = tuple(
+            f"measured later: {number(v)} {o.unit} at {number(a)} {forecast.time_unit}" for a, v in zip(*later, strict=True)
+        )
         marks.append(Points(*later, "measured later, not seen", VERMILLION, "diamond", 4.5, words=words))
-    told = f"Forecast of {output} of subject {forecast.id}: median and intervals over time; {len(seen_t)} measured values seen, {len(later[0])} held back."
-    return Chart(axis("time", forecast.time_unit), axis(output, o.unit), marks, told, title)
+    told = (
+        f"Forecast of {output} of subject {forecast.id}: median and intervals over time; "
+        f"{len(seen_t)} measured values seen, {len(later[0])} held back."
+    )
+    return Chart(axis("time", forecast.time_unit), axis(label or output, o.unit), marks, told, title)
 
 
 def pairs(levels: Sequence[float]) -> list[tuple[int, int]]:
@@ -114,11 +123,23 @@ def decision_chart(decision: Decision, amount: str, time: str) -> Chart:
         color = PALETTE[k % len(PALETTE)]
         marks.append(Line(dose, p, "", color, dashed=k % 2 == 1))
         symbol = ("circle", "open", "diamond")[k % 3]
-        words = tuple(f"{a.candidate.label}: {percent(a.probability)}{'' if a.feasible else ', breaks a constraint'}" for a in group)
+        words = tuple(
+            f"{a.candidate.label}: {percent(a.probability)}{'' if a.feasible else ', breaks a constraint'}" for a in group
+        )
         marks.append(Points(dose, p, name, color, symbol, 3.5, error=np.array([a.error for a in group]), words=words))  # type: ignore[arg-type]
     if decision.chosen is not None and decision.chosen.candidate.regimen is not None:
         at = np.array([decision.chosen.candidate.regimen.dose])
-        marks.append(Points(at, np.array([decision.chosen.probability]), "chosen", BLACK, "open", 8.0, words=(decision.chosen.candidate.label,)))
+        marks.append(
+            Points(
+                at,
+                np.array([decision.chosen.probability]),
+                "chosen",
+                BLACK,
+                "open",
+                8.0,
+                words=(decision.chosen.candidate.label,),
+            )
+        )
     return Chart(axis("each dose", amount), "probability of meeting the goals", marks, told, y_range=(0.0, 1.02), height=320)
 
 
@@ -135,7 +156,18 @@ def _by_name(decision: Decision, told: str) -> Chart:
     p, error = np.array([a.probability for a in table]), np.array([a.error for a in table])
     rows = tuple(a.candidate.label[:40] for a in table)
     marks: list[Mark] = [Rule(decision.least_probability, "x", f"refused below {percent(decision.least_probability)}")]
-    marks.append(Points(p, np.arange(len(table), dtype=float), "candidate ± Monte Carlo error", BLUE, "circle", 5.0, low=p - error, high=p + error))
+    marks.append(
+        Points(
+            p,
+            np.arange(len(table), dtype=float),
+            "candidate ± Monte Carlo error",
+            BLUE,
+            "circle",
+            5.0,
+            low=p - error,
+            high=p + error,
+        )
+    )
     return Chart("probability of meeting the goals", "", marks, told, rows=rows, x_range=(0.0, 1.02), height=90 + 26 * len(table))
 
 
@@ -150,11 +182,27 @@ def belief_chart(twin: Twin, level: float = 0.9) -> Chart:
     prior = float(ndtri(0.5 + level / 2))
     marks: list[Mark] = [
         Rule(0.0, "x", "typical subject"),
-        Points(np.zeros(len(sd)), rows - 0.13, f"population, {percent(level)} of subjects", GREY, "open", 5.0, low=np.full(len(sd), -prior), high=np.full(len(sd), prior)),
+        Points(
+            np.zeros(len(sd)),
+            rows - 0.13,
+            f"population, {percent(level)} of subjects",
+            GREY,
+            "open",
+            5.0,
+            low=np.full(len(sd), -prior),
+            high=np.full(len(sd), prior),
+        ),
         Points(median, rows + 0.13, f"this subject, {percent(level)} interval", BLUE, "circle", 5.0, low=low, high=high),
     ]
     told = f"Individual parameters of subject {twin.id} beside the population, in population standard deviations."
-    return Chart("deviation from the typical subject (population standard deviations)", "", marks, told, rows=p.names, height=110 + 46 * len(sd))
+    return Chart(
+        "deviation from the typical subject (population standard deviations)",
+        "",
+        marks,
+        told,
+        rows=p.names,
+        height=110 + 46 * len(sd),
+    )
 
 
 # ---- fit -----------------------------------------------------------------------------------------------------------
@@ -167,14 +215,21 @@ def fit_charts(g: Goodness, name: str, unit: str, time_unit: str, output: int) -
     ends = np.array([min(0.0, float(np.min(y))), float(max(np.max(y), np.max(individual), np.max(typical)))])
     out = []
     for x, kind in ((individual, "individual prediction"), (typical, "typical prediction")):
-        marks: list[Mark] = [Line(ends, ends, "", GREY, dashed=True, width=1.5), Points(x, y, "", BLUE, "circle", 3.0, words=words)]
+        marks: list[Mark] = [
+            Line(ends, ends, "", GREY, dashed=True, width=1.5),
+            Points(x, y, "", BLUE, "circle", 3.0, words=words),
+        ]
         told = f"Measured {name} against the {kind}; the dashed line is equality."
-        out.append(Chart(axis(kind, unit), axis(f"measured {name}", unit), marks, told, height=330))
+        out.append(Chart(axis(kind, unit), axis(f"measured {name}", unit), marks, told, height=300))
     wide = float(max(3.0, np.nanmax(np.abs(c)) * 1.05)) if np.isfinite(c).any() else 3.0
     for x, title in ((t, axis("time", time_unit)), (typical, axis("typical prediction", unit))):
-        marks = [Zone(-1.96, 1.96, "y", "95 % of a standard normal", GREEN, 0.08), Rule(0.0, "y"), Points(x, c, "", BLUE, "circle", 3.0, words=words)]
+        marks = [
+            Zone(-1.96, 1.96, "y", "95 % of a standard normal", GREEN, 0.08),
+            Rule(0.0, "y"),
+            Points(x, c, "", BLUE, "circle", 3.0, words=words),
+        ]
         told = f"Conditional weighted residuals (CWRES) of {name} over {title}; about 95 % should lie in the strip."
-        out.append(Chart(title, "CWRES", marks, told, y_range=(-wide, wide), height=330))
+        out.append(Chart(title, "CWRES", marks, told, y_range=(-wide, wide), height=300))
     return out
 
 

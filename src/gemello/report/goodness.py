@@ -48,7 +48,9 @@ def goodness(model: Model, fit: Fit, subjects: Sequence[Subject], *, bind: Mappi
     by_id = {s.id: s for s in subjects}
     missing = [i for i in fit.ids if i not in by_id]
     if missing:
-        raise DataError("a subject of the fit is missing", column="subjects", value=missing[0], remedy="give the subjects that were fitted")
+        raise DataError(
+            "a subject of the fit is missing", column="subjects", value=missing[0], remedy="give the subjects that were fitted"
+        )
     chosen = [by_id[i] for i in fit.ids]
     n = len(fit.etas)
     shifts = np.concatenate([np.eye(n), -np.eye(n)]) * STEP
@@ -77,8 +79,8 @@ def _subject(model: Model, fit: Fit, k: int, s: Subject, f: Floats) -> tuple[Any
         for i in np.unique(output):
             sd[output == i] = np.asarray(residual_sd(model, int(i), individual[output == i], fit.sigma))
     lognormal = np.array([(r := model.outputs[i].residual) is not None and r.form == "lognormal" for i in output], bool)
-    scale = np.where(lognormal, 1.0 / individual, 1.0)  # d ln f = df / f
     with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(lognormal, 1.0 / individual, 1.0)  # d ln f = df / f
         miss = np.where(lognormal, np.log(y) - np.log(individual), y - individual)
         iwres = miss / sd
     j = slope * scale[:, None]

@@ -20,10 +20,14 @@ def figure(chart: Chart) -> go.Figure:
     for m in chart.marks:
         _ADD[type(m)](f, m, chart)
     f.update_layout(
-        template="plotly_white", height=chart.height + 40, margin={"l": 64, "r": 16, "t": 36, "b": 52}, font={"family": FONT, "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, hovermode="closest",
+        template="plotly_white",
+        height=chart.height + 40,
+        margin={"l": 64, "r": 16, "t": 36, "b": 52},
+        font={"family": FONT, "size": 13},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
         title={"text": escape(chart.title)} if chart.title else None,
-    )  # fmt: skip
+    )
     f.update_xaxes(title_text=escape(chart.x_title), range=list(extent(chart, "x")), linecolor=GREY, zeroline=False)
     f.update_yaxes(title_text=escape(chart.y_title), range=list(extent(chart, "y")), linecolor=GREY, zeroline=False)
     if chart.rows:

@@ -1,7 +1,7 @@
 """Reports as one HTML file that needs nothing else: twin report and fit report.
 
 Every text that comes from outside is escaped (jinja2's autoescape), and a content security policy keeps the page from fetching
-anything. Without scripts, and on paper, the charts are SVG; with scripts they can be hovered over and zoomed (plotly, inlined once).
+anything. Without scripts, and on paper, the charts are SVG; with scripts one can hover over them and zoom (plotly, inlined once).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from gemello.twin.forecast import Forecast
 from gemello.twin.goals import Target
 from gemello.twin.twin import Twin
 
+HALF = 440  # px: width of a picture beside another
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -55,16 +57,18 @@ def twin_report(
     reconsidered: Mapping[str, Decision] | None = None,
     fitted: Sequence[Subject] | None = None,
     remarks: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
     title: str = "",
     interactive: bool = True,
 ) -> Path:
     """Write the report of one twin; returns the path. The file appears whole or not at all.
 
-    forecast: of the twin, at times that include those of `held_back`. decision: what is recommended, or why nothing is. fit: where
-    the population comes from. held_back: what was measured later and not shown to the twin. course: forecast under the
+    forecast: of the twin, at times that include those of `held_back`. decision: what is recommended, or why nothing is. fit:
+    where the population comes from. held_back: what was measured later and not shown to the twin. course: forecast under the
     recommendation. goals: those of the decision, drawn as ranges. reconsidered: the same decision with other information, by
     what is known, the present one included. fitted: subjects of the fit, for its goodness of fit. remarks: sentences for the
-    first page. interactive: inline plotly (about 5 MB) or leave the charts static. Raises DataError.
+    first page. labels: what outputs are, by name, for axes and captions. interactive: inline plotly (about 5 MB), or leave the
+    charts static. Raises DataError.
     """
     g = goodness(twin.model, fit, fitted) if fit is not None and fitted is not None else None
     pictures = _Pictures(interactive)
@@ -74,12 +78,15 @@ def twin_report(
         "card": _card(twin.model),
         "remarks": [*remarks, *forecast.notes],
         "advice": _advice(decision, reconsidered),
-        "forecasts": _forecasts(twin, forecast, held_back, pictures),
+        "forecasts": _forecasts(twin, forecast, held_back, labels or {}, pictures),
         "held_back": tables.held_back_table(forecast, twin.model, held_back) if held_back is not None else None,
-        "course": _course(twin, course, goals, pictures),
+        "course": _course(twin, course, goals, labels or {}, pictures),
         "candidates": _candidates(twin, decision, pictures),
         "record": tables.record_table(twin.model, twin.record.schedule, "What the twin knows"),
-        "belief": (tables.posterior_table(twin), pictures.draw(figures.belief_chart(twin), "Where this subject lies among the population")),
+        "belief": (
+            tables.posterior_table(twin),
+            pictures.draw(figures.belief_chart(twin), "Where this subject lies among the population"),
+        ),
         "population": twin.parameters.source,
         "fit": _fit(twin.model, fit, g, pictures),
         "provenance": tables.provenance_table(
@@ -120,11 +127,11 @@ class _Pictures:
     def __init__(self, interactive: bool) -> None:
         self.interactive, self.count = interactive, 0
 
-    def draw(self, chart: Chart, caption: str) -> Picture:
+    def draw(self, chart: Chart, caption: str, width: int = 760) -> Picture:
         self.count += 1
         name = f"figure-{self.count}"
         data = live.to_json(chart) if self.interactive else ""
-        return Picture(name, f"Figure {self.count}. {caption}.", svg.render(chart, name), data, chart.height + 40)
+        return Picture(name, f"Figure {self.count}. {caption}.", svg.render(chart, name, width), data, chart.height + 40)
 
 
 def _card(model: Model) -> dict[str, str]:
@@ -132,7 +139,9 @@ def _card(model: Model) -> dict[str, str]:
     return {k: markdown(v) for k, v in model.card.sections.items()}
 
 
-def _forecasts(twin: Twin, forecast: Forecast, held_back: Schedule | None, pictures: _Pictures) -> list[dict[str, Any]]:
+def _forecasts(
+    twin: Twin, forecast: Forecast, held_back: Schedule | None, labels: Mapping[str, str], pictures: _Pictures
+) -> list[dict[str, Any]]:
     """A figure of each output that can be measured (of all, where none can), with what became of what was held back."""
     found = tables.holdings(forecast, twin.model, held_back) if held_back is not None else []
     names = [n for n in forecast.outputs if forecast[n].measurement is not None] or list(forecast.outputs)
@@ -140,15 +149,17 @@ def _forecasts(twin: Twin, forecast: Forecast, held_back: Schedule | None, pictu
     out = []
     for n in names:
         k = twin.model.output_index(n)
-        chart = figures.forecast_chart(forecast, n, held_back=held_back, held_output=k, until=until)
+        chart = figures.forecast_chart(forecast, n, held_back=held_back, held_output=k, until=until, label=labels.get(n, n))
         told = [f"{h.inside} of {h.number} lie in the {percent(h.level)} interval" for h in found if h.output == n]
         count = next((h.number for h in found if h.output == n), 0)
         sentence = f"Of {plural(count, 'measurement')} that the twin had not seen, {', '.join(told)}." if told else ""
-        out.append({"name": n, "picture": pictures.draw(chart, f"Forecast of {n}"), "sentence": sentence})
+        out.append({"name": n, "picture": pictures.draw(chart, f"Forecast of {_named(n, labels)}"), "sentence": sentence})
     return out
 
 
-def _course(twin: Twin, course: Forecast | None, goals: Sequence[Target], pictures: _Pictures) -> list[Picture]:
+def _course(
+    twin: Twin, course: Forecast | None, goals: Sequence[Target], labels: Mapping[str, str], pictures: _Pictures
+) -> list[Picture]:
     if course is None:
         return []
     wanted = list(dict.fromkeys(g.output for g in goals)) or list(course.outputs)[:1]
@@ -158,8 +169,17 @@ def _course(twin: Twin, course: Forecast | None, goals: Sequence[Target], pictur
         low = max((g.low for g in here if np.isfinite(g.low)), default=-np.inf)
         high = min((g.high for g in here if np.isfinite(g.high)), default=np.inf)
         zone = (low, high) if low < high and (np.isfinite(low) or np.isfinite(high)) else None
-        out.append(pictures.draw(figures.forecast_chart(course, n, zone=zone), f"What to expect of {n} under the recommendation"))
+        out.append(
+            pictures.draw(
+                figures.forecast_chart(course, n, zone=zone, label=labels.get(n, n)),
+                f"What to expect of {_named(n, labels)} under the recommendation",
+            )
+        )
     return out
+
+
+def _named(name: str, labels: Mapping[str, str]) -> str:
+    return f"{labels[name]} ({name})" if name in labels else name
 
 
 def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | None) -> dict[str, Any] | None:
@@ -172,10 +192,16 @@ def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | No
         others = sorted((a for a in decision.table if a.feasible and a is not chosen), key=lambda a: -a.probability)
         close = [a for a in others if chosen.probability - a.probability <= 2 * float(np.hypot(chosen.error, a.error))]
         if close:
-            lines.append(f"Not told apart from it within the Monte Carlo error: {', '.join(a.candidate.label for a in close[:3])}.")
+            lines.append(
+                f"Not told apart from it within the Monte Carlo error: {', '.join(a.candidate.label for a in close[:3])}."
+            )
         elif others:
-            lines.append(f"The next best, {others[0].candidate.label}, meets the goals with probability {percent(others[0].probability)}.")
-        lines += [f"Risk that “{r.label}” is missed: {percent(r.probability, 1)} (allowed: {percent(r.limit)})." for r in chosen.risks]
+            lines.append(
+                f"The next best, {others[0].candidate.label}, meets the goals with probability {percent(others[0].probability)}."
+            )
+        lines += [
+            f"Risk that “{r.label}” is missed: {percent(r.probability, 1)} (allowed: {percent(r.limit)})." for r in chosen.risks
+        ]
         lines.append(f"No recommendation would be made below a probability of {percent(decision.least_probability)}.")
     if decision.outside:
         lines.append(f"Made at the user's own judgement outside the population of the model: {'; '.join(decision.outside)}.")
@@ -204,9 +230,14 @@ def _fit(model: Model, fit: Fit | None, g: Goodness | None, pictures: _Pictures)
     plots = []
     for k, o in enumerate(model.outputs):
         if g is not None and bool(np.any(g.output == k)):
-            titles = ("Measured against individual prediction", "Measured against typical prediction", "CWRES over time", "CWRES over prediction")
+            titles = (
+                "Measured against individual prediction",
+                "Measured against typical prediction",
+                "CWRES over time",
+                "CWRES over prediction",
+            )
             charts = figures.fit_charts(g, o.name, o.unit, model.time_unit, k)
-            plots += [pictures.draw(c, f"{t} ({o.name})") for c, t in zip(charts, titles, strict=True)]
+            plots += [pictures.draw(c, f"{t} ({o.name})", HALF) for c, t in zip(charts, titles, strict=True)]
     return {
         "fit": fit,
         "summary": tables.fit_summary(fit),
@@ -221,7 +252,11 @@ def _fit(model: Model, fit: Fit | None, g: Goodness | None, pictures: _Pictures)
 @cache
 def _environment() -> Environment:
     out = Environment(
-        loader=PackageLoader("gemello.report", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("gemello.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     out.filters["number"] = number
     return out
@@ -245,5 +280,7 @@ def write_whole(path: Path, text: str) -> Path:
         os.replace(part, path)
     except OSError as e:
         part.unlink(missing_ok=True)
-        raise DataError(f"cannot be written: {e.strerror or e}", source=str(path), remedy="give a path that you may write to") from None
+        raise DataError(
+            f"cannot be written: {e.strerror or e}", source=str(path), remedy="give a path that you may write to"
+        ) from None
     return path

@@ -33,23 +33,26 @@ class _Frame:
 
     def y(self, v: Floats | float) -> Floats:
         low, high = extent(self.chart, "y")
-        return np.asarray(self.height - self.bottom - (np.asarray(v, float) - low) / (high - low) * (self.height - self.top - self.bottom))
+        return np.asarray(
+            self.height - self.bottom - (np.asarray(v, float) - low) / (high - low) * (self.height - self.top - self.bottom)
+        )
 
 
 def render(chart: Chart, name: str = "chart", width: int = 760) -> str:
     """The chart as one `<svg>` element. name: makes its identifiers unique within a page."""
     legend = _legend_rows(chart, width)
-    margin = max((len(r) for r in chart.rows), default=0) * _CHARACTER + 24
-    left = max(58.0, min(margin, 0.4 * width))
+    words = chart.rows or [f"{v:g}" for v in ticks(*extent(chart, "y"))]
+    left = min(max(len(w) for w in words) * _CHARACTER + 20 + (22 if chart.y_title else 0), 0.4 * width)
     top = 10 + 20 * len(legend) + (26 if chart.title else 0)
     f = _Frame(chart, width, chart.height, left, 16.0, float(top), 46.0)
     ident = escape(name, quote=True)
     clip = f"{ident}-clip"
     body = "".join(_mark(m, f) for m in chart.marks)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {chart.height}" width="{width}" height="{chart.height}" role="img" '
-        f'aria-labelledby="{ident}-title {ident}-desc" font-family="{FONT}" font-size="12" fill="{_INK}">'
-        f'<title id="{ident}-title">{escape(chart.title or chart.y_title)}</title><desc id="{ident}-desc">{escape(chart.description)}</desc>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {chart.height}" width="{width}" height="{chart.height}" '
+        f'role="img" aria-labelledby="{ident}-title {ident}-desc" font-family="{FONT}" font-size="12" fill="{_INK}">'
+        f'<title id="{ident}-title">{escape(chart.title or chart.y_title)}</title>'
+        f'<desc id="{ident}-desc">{escape(chart.description)}</desc>'
         f'<clipPath id="{clip}"><rect x="{_n(f.left)}" y="{_n(f.top)}" width="{_n(width - f.left - f.right)}" '
         f'height="{_n(chart.height - f.top - f.bottom)}"/></clipPath>'
         + (f'<text x="{_n(f.left)}" y="20" font-size="15" font-weight="600">{escape(chart.title)}</text>' if chart.title else "")
@@ -65,10 +68,13 @@ def render(chart: Chart, name: str = "chart", width: int = 760) -> str:
 def _axes(f: _Frame) -> str:
     low, high = f.height - f.bottom, f.top
     out = []
-    for v in ticks(*extent(f.chart, "x"), about=7):
+    for v in ticks(*extent(f.chart, "x"), about=8):
         x = _n(f.x(v))
-        out.append(f'<path d="M{x} {_n(low)}V{_n(high)}" stroke="{_PALE}"/><text x="{x}" y="{_n(low + 17)}" text-anchor="middle">{v:g}</text>')
-    places = [(float(i), r) for i, r in enumerate(f.chart.rows)] or [(v, f"{v:g}") for v in ticks(*extent(f.chart, "y"), about=6)]
+        out.append(
+            f'<path d="M{x} {_n(low)}V{_n(high)}" stroke="{_PALE}"/>'
+            f'<text x="{x}" y="{_n(low + 17)}" text-anchor="middle">{v:g}</text>'
+        )
+    places = [(float(i), r) for i, r in enumerate(f.chart.rows)] or [(v, f"{v:g}") for v in ticks(*extent(f.chart, "y"))]
     for v, word in places:
         y = _n(f.y(v))
         out.append(
@@ -77,10 +83,15 @@ def _axes(f: _Frame) -> str:
         )
     middle = (f.left + f.width - f.right) / 2
     out.append(f'<path d="M{_n(f.left)} {_n(high)}V{_n(low)}H{_n(f.width - f.right)}" fill="none" stroke="{GREY}"/>')
-    out.append(f'<text x="{_n(middle)}" y="{_n(f.height - 8)}" text-anchor="middle" font-size="13">{escape(f.chart.x_title)}</text>')
+    out.append(
+        f'<text x="{_n(middle)}" y="{_n(f.height - 8)}" text-anchor="middle" font-size="13">{escape(f.chart.x_title)}</text>'
+    )
     if f.chart.y_title:
         centre = (low + high) / 2
-        out.append(f'<text transform="translate(15 {_n(centre)}) rotate(-90)" text-anchor="middle" font-size="13">{escape(f.chart.y_title)}</text>')
+        out.append(
+            f'<text transform="translate(15 {_n(centre)}) rotate(-90)" text-anchor="middle" font-size="13">'
+            f"{escape(f.chart.y_title)}</text>"
+        )
     return "".join(out)
 
 
@@ -94,7 +105,7 @@ def _legend_rows(chart: Chart, width: float) -> list[list[tuple[Mark, float]]]:
         size = 30 + _CHARACTER * len(m.label) + 14
         if at + size > width - 16:
             rows.append([])
-            at = 58.0
+            at = 50.0
         rows[-1].append((m, at))
         at += size
     return rows
@@ -111,7 +122,9 @@ def _legend(rows: list[list[tuple[Mark, float]]], f: _Frame) -> str:
 
 def _key(m: Mark, x: float, y: float) -> str:
     if isinstance(m, Band | Zone):
-        return f'<rect x="{_n(x)}" y="{_n(y - 6)}" width="22" height="12" fill="{m.color}" fill-opacity="{max(m.opacity, 0.12):g}"/>'
+        return (
+            f'<rect x="{_n(x)}" y="{_n(y - 6)}" width="22" height="12" fill="{m.color}" fill-opacity="{max(m.opacity, 0.12):g}"/>'
+        )
     if isinstance(m, Line):
         dash = ' stroke-dasharray="6 4"' if m.dashed else ""
         return f'<path d="M{_n(x)} {_n(y)}h22" stroke="{m.color}" stroke-width="{m.width:g}"{dash}/>'
@@ -164,7 +177,8 @@ def _zone(m: Zone, f: _Frame) -> str:
     else:
         box = (float(f.x(a)), f.top, float(f.x(b) - f.x(a)), f.height - f.top - f.bottom)
     x, y, w, h = box
-    return f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(max(w, 0))}" height="{_n(max(h, 0))}" fill="{m.color}" fill-opacity="{m.opacity:g}"/>'
+    size = f'width="{_n(max(w, 0))}" height="{_n(max(h, 0))}"'
+    return f'<rect x="{_n(x)}" y="{_n(y)}" {size} fill="{m.color}" fill-opacity="{m.opacity:g}"/>'
 
 
 _DRAW: dict[type, Callable[..., str]] = {Band: _band, Line: _line, Points: _points, Rule: _rule, Zone: _zone}
@@ -183,7 +197,8 @@ def _words(m: Mark, f: _Frame) -> str:
         near_end = at > f.left + 0.75 * (f.width - f.left - f.right)
         anchor, at = ("end", at - 5) if near_end else ("start", at + 5)
         return f'<text x="{_n(at)}" y="{_n(f.top + 14)}" text-anchor="{anchor}" fill="{m.color}">{escape(m.label)}</text>'
-    return f'<text x="{_n(f.width - f.right - 4)}" y="{_n(f.y(m.at) - 5)}" text-anchor="end" fill="{m.color}">{escape(m.label)}</text>'
+    place = f'x="{_n(f.width - f.right - 4)}" y="{_n(f.y(m.at) - 5)}"'
+    return f'<text {place} text-anchor="end" fill="{m.color}">{escape(m.label)}</text>'
 
 
 def _symbol(m: Points, x: float, y: float, word: str = "") -> str:

@@ -120,19 +120,32 @@ def posterior_table(twin: Twin, level: float = 0.9) -> Table:
         learned = 1.0 - spread / float(p.parameters.omega[k, k])
         rows.append(
             (
-                name, _description(twin.model, name), units[name], number(p.typical[name]), f"{number(before[0], 3)} to {number(before[2], 3)}",
-                number(after[1]), f"{number(after[0], 3)} to {number(after[2], 3)}", number(p.individual_mode[name]),
+                name,
+                _description(twin.model, name),
+                units[name],
+                number(p.typical[name]),
+                f"{number(before[0], 3)} to {number(before[2], 3)}",
+                number(after[1]),
+                f"{number(after[0], 3)} to {number(after[2], 3)}",
+                number(p.individual_mode[name]),
                 percent(learned) if learned > 0 else "none",
             )
-        )  # fmt: skip
+        )
     share = percent(level)
     columns = (
-        "parameter", "what it is", "unit", "typical subject", f"{share} of the population", "this subject, median", f"{share} interval",
-        "most probable", "learned from the data",
-    )  # fmt: skip
+        "parameter",
+        "what it is",
+        "unit",
+        "typical subject",
+        f"{share} of the population",
+        "this subject, median",
+        f"{share} interval",
+        "most probable",
+        "learned from the data",
+    )
     note = (
-        "Learned from the data: by how much the variance of the parameter (as eta) is smaller than between subjects. 0 % means that "
-        "the data say nothing of this subject beyond the population, 100 % that they say everything. "
+        "Learned from the data: by how much the variance of the parameter (as eta) is smaller than between subjects. 0 %: "
+        "the data say nothing of this subject beyond the population; 100 %: they say everything. "
         f"{plural(p.observations, 'measured value')}; {p.ess:.0f} effective of {len(p.weights)} draws."
     )
     return Table("Individual parameters beside the population", columns, tuple(rows), frozenset({3, 5, 7, 8}), note=note)
@@ -145,7 +158,7 @@ def _description(model: Model, name: str) -> str:
 # ---- decision ------------------------------------------------------------------------------------------------------
 def probability(a: Assessed) -> str:
     """A probability with its Monte Carlo standard error, in words."""
-    return f"{percent(a.probability)} ± {percent(a.error, 1)}"
+    return percent(a.probability) + (f" ± {percent(a.error, 1)}" if a.error >= 0.0005 else "")
 
 
 def candidates_table(decision: Decision, most: int = 8) -> Table:
@@ -154,7 +167,10 @@ def candidates_table(decision: Decision, most: int = 8) -> Table:
     shown = table[:most]
     if decision.chosen is not None and all(a is not decision.chosen for a in shown):
         shown = [*shown, decision.chosen]
-    goals = [f"{e.label.split(' at least')[0].split(' at most')[0]}, median and 90 % interval" for e in (shown[0].expected if shown else ())]
+    goals = [
+        f"{e.label.split(' at least')[0].split(' at most')[0]}, median and 90 % interval"
+        for e in (shown[0].expected if shown else ())
+    ]
     risks = [f"risk: not {r.label} (limit {percent(r.limit)})" for r in (shown[0].risks if shown else ())]
     rows = []
     for a in shown:
@@ -174,7 +190,9 @@ def reconsidered_table(decisions: Mapping[str, Decision], reference: str) -> Tab
     for name, d in decisions.items():
         same = next((a for a in d.table if now is not None and a.candidate.label == now.candidate.label), None)
         choice = d.chosen.candidate.label if d.chosen is not None else f"refused: {d.refused}"
-        rows.append((name, choice, probability(d.chosen) if d.chosen is not None else "–", probability(same) if same is not None else "–"))
+        rows.append(
+            (name, choice, probability(d.chosen) if d.chosen is not None else "–", probability(same) if same is not None else "–")
+        )
     label = now.candidate.label if now is not None else "the present choice"
     marked = frozenset(i for i, n in enumerate(decisions) if n == reference)
     columns = ("what is known", "recommended", "probability of meeting all goals", f"the same for {label}")
@@ -191,8 +209,16 @@ def estimates_table(model: Model, fit: Fit) -> Table:
         relative = f"{number(100 * se / abs(value), 3)} %" if np.isfinite(se) and value else "–"
         rows.append((name, what, unit, number(value), number(se, 3), relative))
     kinds = {"sandwich": "R⁻¹SR⁻¹ (sandwich)", "R": "R⁻¹ (inverse Hessian)"}
-    note = f"SE: standard error, by {kinds.get(fit.covariance_type, 'no method: none could be had')}. RSE: relative to the estimate."
-    return Table("Population estimates", ("parameter", "what it is", "unit", "estimate", "SE", "RSE"), tuple(rows), frozenset({3, 4, 5}), note=note)
+    note = (
+        f"SE: standard error, by {kinds.get(fit.covariance_type, 'no method: none could be had')}. RSE: relative to the estimate."
+    )
+    return Table(
+        "Population estimates",
+        ("parameter", "what it is", "unit", "estimate", "SE", "RSE"),
+        tuple(rows),
+        frozenset({3, 4, 5}),
+        note=note,
+    )
 
 
 def _meaning(model: Model, name: str) -> tuple[str, str]:
@@ -212,7 +238,13 @@ def shrinkage_table(fit: Fit) -> Table:
     sd = np.sqrt(np.diag(fit.omega))
     rows = tuple((n, number(s), percent(fit.shrinkage[n], 1)) for n, s in zip(fit.etas, sd, strict=True))
     note = "Shrinkage: 1 − SD(η̂)/ω. Above about 30 % plots of etas against covariates mislead."
-    return Table("Variation between subjects", ("parameter", "standard deviation of eta (ω)", "shrinkage"), rows, frozenset({1, 2}), note=note)
+    return Table(
+        "Variation between subjects",
+        ("parameter", "standard deviation of eta (ω)", "shrinkage"),
+        rows,
+        frozenset({1, 2}),
+        note=note,
+    )
 
 
 def fit_summary(fit: Fit) -> Table:
@@ -231,9 +263,18 @@ def fit_summary(fit: Fit) -> Table:
 
 # ---- where it comes from -------------------------------------------------------------------------------------------
 _NAMES = {
-    "model": "model", "model_version": "model version", "parameter_hash": "hash of the parameters", "data_hash": "hash of the data",
-    "seed": "seed", "gemello": "gemello", "jax": "JAX", "numpy": "NumPy", "python": "Python", "platform": "platform", "created": "made (UTC)",
-}  # fmt: skip
+    "model": "model",
+    "model_version": "model version",
+    "parameter_hash": "hash of the parameters",
+    "data_hash": "hash of the data",
+    "seed": "seed",
+    "gemello": "gemello",
+    "jax": "JAX",
+    "numpy": "NumPy",
+    "python": "Python",
+    "platform": "platform",
+    "created": "made (UTC)",
+}
 
 
 def provenance_table(stamps: Mapping[str, Provenance | Mapping[str, Any] | None]) -> Table:
@@ -252,4 +293,9 @@ def sources_table(model: Model, names: Sequence[str] | None = None) -> Table:
     rows = tuple(
         (r.name, r.description, number(r.value), r.unit, r.source) for r in model.parameters if names is None or r.name in names
     )
-    return Table(f"Parameter table of {model.name} {model.version}", ("parameter", "what it is", "value", "unit", "source"), rows, frozenset({2}))
+    return Table(
+        f"Parameter table of {model.name} {model.version}",
+        ("parameter", "what it is", "value", "unit", "source"),
+        rows,
+        frozenset({2}),
+    )

@@ -32,7 +32,13 @@ def from_zero(s: Schedule) -> Schedule:
     The engine starts a subject at its first record. A twin's clock starts at 0, or what is asked about early times would
     change the answer about late ones.
     """
-    return Schedule.of(0.0, evid=OTHER).merge(s) if not len(s) or s.time[0] > 0 else s
+    if not len(s):
+        return Schedule.of(0.0, evid=OTHER)
+    if s.time[0] <= 0:
+        return s
+    start = Schedule.of(0.0, evid=OTHER, columns={k: v[:1] for k, v in s.columns.items()})
+    joined = {f.name: np.concatenate([getattr(start, f.name), getattr(s, f.name)]) for f in fields(s) if f.name != "columns"}
+    return Schedule(columns={k: np.concatenate([start.columns[k], v]) for k, v in s.columns.items()}, **joined)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,198 +1,27 @@
-"""The demo: real patients, a real forecast, a decision and its report.
-
-Eleven patients came earlier; their data fit the population. Of the twelfth the twin sees the first hour only, forecasts the rest
-and is held against what was measured. The same is then done with each of the twelve in turn, so that nobody has to take one
-patient's word for it: every forecast comes from a population that was fitted without that patient.
-
-Goal: the usual therapeutic range of serum theophylline, 5 to 15 mg/L at steady state (National Asthma Education and Prevention
-Program, Expert Panel Report 3, NIH publication 07-4051, 2007); above 20 mg/L toxicity becomes frequent (Hendeles & Weinberger
-1983, Pharmacotherapy 3:2).
-"""
+"""The demo: `run` says at once that it has started, then does `theophylline/demonstration.py` and writes its report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from gemello.domains.pharmacology.theophylline import boeckmann1994
-from gemello.domains.pharmacology.theophylline.model import oral as MODEL
-from gemello.inference.population import Fit, fit
-from gemello.inference.scores import Coverage, coverage
-from gemello.model.population import PopulationParameters
-from gemello.model.schedule import Schedule, Subject
-from gemello.twin.decide import Decision
-from gemello.twin.forecast import Forecast
-from gemello.twin.goals import Constraint, Target
-from gemello.twin.regimens import Grid
-from gemello.twin.twin import Twin
-
-Say = Callable[[str], None]
-
-OUTPUT = "cp"
-FIRST = 3  # samples after the dose that the twin sees: about one hour
-DRAWS = 2000
-LEVEL = 0.9
-START, STEADY = 24.0, (120.0, 144.0)  # h: the next dose, and a day at steady state (over 10 half-lives after it)
-GOALS = (Target(OUTPUT, "min", STEADY, low=5.0), Target(OUTPUT, "max", STEADY, high=15.0))
-SAFE = (Constraint(Target(OUTPUT, "max", STEADY, high=20.0), risk=0.05),)
-GRID = Grid(doses=tuple(range(50, 426, 25)), intervals=(6.0, 8.0, 12.0), start=START, until=STEADY[1])
+NAME = "gemello-demo-report.html"
 
 
-@dataclass(frozen=True, eq=False)
-class Demo:
-    """What the demo found. fit: of all but the patient shown. twin: after the first hour. held_back: what it had not seen.
+def run(
+    output: Path | None = None, seed: int = 20, progress: Callable[[str], None] | None = None, *, patient: str = "12"
+) -> Path:
+    """Fit 11 real patients, forecast the twelfth, recommend a dose, write the report; returns its path.
 
-    decisions: by what is known, the present one under `known`. everyone: coverage of the 90 % interval of held-back samples over
-    all patients, each forecast from a population fitted without that patient.
-    """
-
-    fit: Fit
-    fitted: tuple[Subject, ...]
-    twin: Twin
-    held_back: Schedule
-    forecast: Forecast
-    decisions: dict[str, Decision]
-    known: str
-    course: Forecast | None
-    everyone: Coverage
-    own: Coverage
-
-    @property
-    def decision(self) -> Decision:
-        return self.decisions[self.known]
-
-
-def run(output: Path | None = None, seed: int = 20, progress: Say | None = None, *, patient: str = "12") -> Path:
-    """Do it all and write the report; returns its path. progress(text) is called at each step.
-
-    output: default gemello-demo-report.html here. patient: whose twin to show, "1" to "12".
+    output: default gemello-demo-report.html in the working folder. progress(text) is called at each step, the first time before
+    anything slow is imported. patient: whose twin to show, "1" to "12". Raises DataError where the report cannot be written.
     """
     say = progress or (lambda _: None)
-    path = Path("gemello-demo-report.html") if output is None else Path(output)
-    return write(compute(seed, say, patient=patient), path, say)
+    say("Starting JAX")
+    from gemello.domains.pharmacology.theophylline import demonstration  # noqa: PLC0415  (seconds: after the first word)
 
-
-def compute(seed: int = 20, progress: Say | None = None, *, patient: str = "12") -> Demo:
-    """Everything but the report. Raises ValueError for a patient that there is not."""
-    say = progress or (lambda _: None)
-    subjects = boeckmann1994.subjects()
-    number = [s.id for s in subjects].index(patient)
-    say(f"Fitting the population to {len(subjects) - 1} patients (compiling; about 20 s the very first time)")
-    found = _fit_without(subjects, number, report=lambda i, o: say(f"Fitting the population: objective {o:.3f} after {i} improvements"))
-    everyone = _check_all(subjects, number, found, seed, say)
-    say(f"Patient {patient}: first hour seen, the rest forecast")
-    twin, held_back = _twin(subjects[number], found, seed)
-    times = np.concatenate([np.linspace(0.0, 25.0, 126), held_back.time])
-    forecast = twin.forecast(times=times, outputs=OUTPUT, seed=seed)
-    say(f"Patient {patient}: weighing {len(GRID.regimens(0, 1))} regimens")
-    decisions, known = _decide(subjects[number], twin, held_back, seed)
-    chosen = decisions[known].chosen
-    course = None
-    if chosen is not None:
-        look = np.linspace(0.0, STEADY[1], 433)
-        course = twin.forecast(chosen.candidate.schedule, times=look, outputs=OUTPUT, seed=seed, residual=False)
-    own = _coverage([_inside(forecast, held_back)])
-    fitted = tuple(s for i, s in enumerate(subjects) if i != number)
-    return Demo(found, fitted, twin, held_back, forecast, decisions, known, course, everyone, own)
-
-
-def write(demo: Demo, path: Path, progress: Say | None = None) -> Path:
-    """The demo's report. Raises DataError where it cannot be written."""
-    if progress:
-        progress("Writing the report")
-    from gemello.report.page import twin_report  # noqa: PLC0415  (plotly and jinja2: only where a report is wanted)
-
-    return twin_report(
-        demo.twin, demo.forecast, demo.decision, demo.fit, demo.held_back, path=path, course=demo.course, goals=GOALS,
-        reconsidered=demo.decisions, fitted=demo.fitted, remarks=remarks(demo), title=f"Theophylline: twin of patient {demo.twin.id}",
-    )  # fmt: skip
-
-
-def remarks(demo: Demo) -> tuple[str, ...]:
-    """What a reader of the report must know, in sentences."""
-    e = demo.everyone
-    return (
-        f"A real patient: number {demo.twin.id} of the 12 of Upton's study ({boeckmann1994.CITATION}). The population was fitted to the "
-        f"other {len(demo.fitted)}; of this patient the twin knows the dose, the sample before it and the {FIRST} samples of the first hour.",
-        f"The same was done with each of the 12 patients in turn, always with a population fitted without that patient: {_count(e)} "
-        f"held-back samples ({100 * e.share:.0f} %, standard error {100 * e.error:.0f} %) lie in the {100 * LEVEL:.0f} % interval.",
-        "Goal: serum theophylline of 5 to 15 mg/L at steady state (NAEPP Expert Panel Report 3, 2007), with a risk of at most 5 % of a "
-        "peak above 20 mg/L, where toxicity becomes frequent (Hendeles & Weinberger 1983). An immediate-release oral form is assumed.",
-    )
-
-
-def summary(demo: Demo) -> str:
-    """The result in a few lines, for a terminal."""
-    chosen, refused = demo.decision.chosen, demo.decision.refused
-    advice = f"refused: {refused}"
-    if chosen is not None:
-        advice = f"{chosen.candidate.label}, meets the goal with probability {chosen.probability:.2f} ± {chosen.error:.2f}"
-    return "\n".join(
-        (
-            f"Population of {len(demo.fit.ids)} patients: {demo.fit.method.upper()} objective {demo.fit.objective:.3f}",
-            f"Patient {demo.twin.id}, first hour seen: {_count(demo.own)} later samples lie in the {100 * LEVEL:.0f} % interval",
-            f"All 12 patients treated so: {_count(demo.everyone)} ({100 * demo.everyone.share:.0f} %)",
-            f"Recommended for 5 to 15 mg/L: {advice}",
-        )
-    )
-
-
-# ---- steps ---------------------------------------------------------------------------------------------------------
-def _fit_without(
-    subjects: Sequence[Subject], number: int, start: Fit | None = None, report: Callable[[int, float], None] | None = None
-) -> Fit:
-    values = {**start.theta, **start.sigma} if start is not None else None
-    return fit(MODEL, [s for i, s in enumerate(subjects) if i != number], start=values, report=report).check()
-
-
-def _split(subject: Subject) -> tuple[Schedule, Schedule]:
-    """What the twin sees (the dose, and the samples up to the FIRST-th after it), and what it does not."""
-    s = subject.schedule
-    until = np.sort(s.time[s.measured & (s.time > 0)])[FIRST - 1]
-    return s.take(s.time <= until), s.take(s.time > until)
-
-
-def _twin(subject: Subject, population: Fit, seed: int) -> tuple[Twin, Schedule]:
-    seen, held_back = _split(subject)
-    empty = Twin.new(MODEL, PopulationParameters.from_fit(population), id=subject.id, draws=DRAWS, seed=seed)
-    return empty.assimilate(seen, draws=DRAWS, seed=seed), held_back
-
-
-def _inside(forecast: Forecast, held_back: Schedule) -> np.ndarray:
-    at = np.searchsorted(forecast.time, held_back.time)
-    bundle = forecast[OUTPUT].measurement
-    assert bundle is not None  # cp is measured
-    low, high = bundle.quantiles[0, at], bundle.quantiles[-1, at]
-    return np.asarray((held_back.value >= low) & (held_back.value <= high))
-
-
-def _coverage(inside: Sequence[np.ndarray]) -> Coverage:
-    hit = np.concatenate(inside).astype(float)
-    return coverage(np.ones_like(hit), np.ones_like(hit), hit, cluster=np.repeat(np.arange(len(inside)), [len(i) for i in inside]))
-
-
-def _check_all(subjects: Sequence[Subject], number: int, found: Fit, seed: int, say: Say) -> Coverage:
-    """Every patient's held-back samples against the forecast from a population that was fitted without that patient."""
-    inside = []
-    for k, s in enumerate(subjects):
-        say(f"Forecasting each patient from the others: {k + 1} of {len(subjects)}")
-        twin, held_back = _twin(s, found if k == number else _fit_without(subjects, k, found), seed)
-        inside.append(_inside(twin.forecast(times=held_back.time, outputs=OUTPUT, seed=seed), held_back))
-    return _coverage(inside)
-
-
-def _decide(subject: Subject, twin: Twin, held_back: Schedule, seed: int) -> tuple[dict[str, Decision], str]:
-    """The same decision before any sample, after the first hour and after all samples."""
-    dose = subject.schedule.take(subject.schedule.evid == 1)
-    blind = Twin.new(MODEL, twin.parameters, id=subject.id, draws=DRAWS, seed=seed).assimilate(dose, draws=DRAWS, seed=seed)
-    full = twin.assimilate(held_back, draws=DRAWS, seed=seed)
-    known = f"the first hour ({twin.posterior.observations} samples)"
-    by = {"the population alone": blind, known: twin, f"the first day (all {full.posterior.observations} samples)": full}
-    return {name: t.optimise(GOALS, GRID, constraints=SAFE) for name, t in by.items()}, known
-
-
-def _count(c: Coverage) -> str:
-    return f"{round(c.share * c.number)} of {c.number}"
+    found = demonstration.compute(seed, say, patient=patient)
+    path = demonstration.write(found, Path(NAME) if output is None else Path(output), say)
+    for line in demonstration.summary(found):
+        say(line)
+    return path

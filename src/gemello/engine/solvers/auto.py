@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from gemello.engine.solvers import rodas5p, tsit5
-
-Array = jax.Array
+from gemello.engine.solvers.stages import Array
 
 #: h·ρ above which a Tsit5 step counts as stiff (just inside the stability region), and steps needed to change.
 STIFF, STIFF_STEPS = 3.0, 10
@@ -24,12 +22,12 @@ MILD, MILD_STEPS = 2.0, 5
 
 def explicit_radius(step: tsit5.Step, h: Array, scale: Sequence[Array]) -> Array:
     """h·ρ of each lane (lanes,) from a Tsit5 step: change of slope over change of state, both over the error scale."""
-    eps = jnp.finfo(h.dtype).eps
+    info = jnp.finfo(h.dtype)  # type: ignore[no-untyped-call]
     rise = run = jnp.zeros_like(h)
     for k1, k0, y1, y0, s in zip(step.slope, step.inner_slope, step.y, step.inner_y, scale, strict=True):
         rise = jnp.maximum(rise, jnp.abs(k1 - k0) / s)
-        run = jnp.maximum(run, (jnp.abs(y1 - y0) + 100 * eps * jnp.abs(y1)) / s)  # rounding alone must not look stiff
-    return h * rise / jnp.maximum(run, jnp.finfo(h.dtype).tiny)
+        run = jnp.maximum(run, (jnp.abs(y1 - y0) + 100 * float(info.eps) * jnp.abs(y1)) / s)  # rounding alone must not look stiff
+    return h * rise / jnp.maximum(run, float(info.tiny))
 
 
 def implicit_radius(step: rodas5p.Step, h: Array, scale: Sequence[Array]) -> Array:

@@ -72,7 +72,8 @@ def _together(factors: Factors) -> Factors:
     rows, reciprocal, order = factors
     n = len(order)
     places = [(i, j) for i in range(n) for j in range(n) if i != j and rows[i][j] is not None]
-    values = together([rows[i][j] for i, j in places] + reciprocal)  # type: ignore[misc]
+    entries = [v for i, j in places if (v := rows[i][j]) is not None]
+    values = together([*entries, *reciprocal])
     out: list[list[Array | None]] = [[None] * n for _ in range(n)]
     for (i, j), v in zip(places, values[: len(places)], strict=True):
         out[i][j] = v

@@ -23,5 +23,5 @@ def together(values: Sequence[Array]) -> tuple[Array, ...]:
     """
     if not values:
         return ()
-    one, held = lax.optimization_barrier((jnp.ones_like(values[0]), tuple(values)))
+    one, held = lax.optimization_barrier((jnp.ones_like(values[0]), tuple(values)))  # type: ignore[no-untyped-call]
     return tuple(v / one for v in held)
