@@ -11,11 +11,11 @@ Results (blocks of 64 lanes, float64; CPU time of one thread of a busy machine, 
 So the engine is level with the prototype: Tsit5 about 5 to 10 % slower in all, Rodas5P level to 3 % faster. In blocks of 256
 lanes Rodas5P is 13 % faster (18.4 against 21.1 us) but Tsit5 needs 17-21 us where the prototype needs 9.8; why is open.
 
-- XLA on CPU repeats the arithmetic of the whole step for each result (Rodas5P, 3 states: 3,000 array operations in the step
-  in place of 530). `stages.together` ends that: 833 operations. Concatenation does it too, but Tsit5 then takes 5.5-7.0 us
-  a step in place of 3.1; a plain barrier is removed before the merging and does nothing.
-- A step stretched by up to 5 % to end the segment: 2 to 5 % fewer steps than 1 %. Only 1 to 2 % of the steps are rejected, so
-  a PI controller was not tried.
+- XLA on CPU repeats the arithmetic of a step in each of its results; `stages.together` ends that. Rodas5P's loop on the
+  second problem: 833 array operations and 5.5 us, but 2,196 and 9.5 us with it taken out of lu.py alone. Tsit5 gains little
+  (3.0 against 3.2 us, within the noise). Concatenation instead: Tsit5 7.0 us. A plain barrier goes before the merging.
+- Steps stretched by up to 5 % to end the segment (1 % before): 4 % fewer steps on both. Only 1 to 2 % of the steps are
+  rejected, so a PI controller was not tried.
 
 Run:  python design/adaptive_methods.py [devices] [lanes per block] [methods]
 """

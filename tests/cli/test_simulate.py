@@ -155,7 +155,7 @@ def test_a_bad_data_set_leaves_the_old_result(gemello: Gemello, here: Path) -> N
     (here / "data.csv").write_text(DATA.replace("1,1,0", "1,-1,0"))
     done = gemello("simulate", "model.py:decay", "data.csv", "-o", "o.csv")
     assert (done.status, done.out) == (2, "")
-    assert done.error().startswith("gemello: error: data.csv, row 3, column TIME, value '-1': subject 1: time runs backwards; ")
+    assert done.error().startswith("gemello: error: data.csv, row 3, column TIME, value '-1': subject 1: time is negative; ")
     assert (here / "o.csv").read_text() == "old"
 
 

@@ -161,7 +161,7 @@ BAD = [  # row 3 with one cell changed: column, value, what the message says
     ("TIME", "soon", "subject 1: not a finite number; give a number, or . where there is none"),
     ("TIME", "9:30", "subject 1: a clock time or date; give the time since the first record as a decimal number"),
     ("TIME", ".", "subject 1: no time; give every record a time"),
-    ("TIME", "-1", "subject 1: time runs backwards; sort the records of each subject by time"),
+    ("TIME", "-1", "subject 1: time is negative; count time from the first record"),
     ("TIME", "1e400", "subject 1: not a finite number"),
     ("TIME", "1e40", "subject 1: an absurdly large number; give one below 1e+30"),
     ("TIME", "nan", "subject 1: not a finite number"),

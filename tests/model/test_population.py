@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.inference.gaussian import OMEGA, line
 
 from gemello.base.errors import ModelError
 from gemello.model.population import PopulationParameters
-from tests.inference.gaussian import OMEGA, line
 
 
 def test_from_the_table() -> None:

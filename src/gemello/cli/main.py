@@ -15,7 +15,7 @@ import typer
 
 from gemello.base.errors import GemelloError
 from gemello.base.version import __version__
-from gemello.cli import domains, models, output, simulate
+from gemello.cli import domains, fit, models, output, simulate, twin
 
 app = typer.Typer(
     name="gemello",
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 models.add_to(app)
 simulate.add_to(app)
+fit.add_to(app)
+twin.add_to(app)
 domains.add_to(app)
 
 

@@ -45,12 +45,11 @@ def program(model: Model, plan: Plan, layout: Layout) -> Any:
         m, n = len(layout), start.shape[0]
         units = jnp.eye(m + n, dtype=x.dtype)
         push = lambda e: jax.jvp(parts, (x, found.eta), (e[:m], jnp.broadcast_to(e[m:, None], start.shape)))  # noqa: E731
-        (value, residue), (by, pull) = jax.vmap(push, out_axes=(None, 0))(units)
+        (value, _), (by, pull) = jax.vmap(push, out_axes=(None, 0))(units)
         matrix = jnp.moveaxis(pull[m:], 1, 0)  # (etas, etas, lanes), second derivatives of the model included
         shift = lambda rhs: solve_symmetric(matrix, rhs)[0]  # noqa: E731
         moves = -jax.vmap(shift)(pull[:m])  # dη̂/dx, (x, etas, lanes)
         gradient = by[:m] + jnp.einsum("xeb,eb->xb", moves, by[m:])
-        value = value - jnp.sum(shift(residue) * by[m:], axis=0)  # what is left of the search, to first order
         return value, gradient.T, found.eta.T, found.decrement
 
     return run

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.base.errors import DataError
+from gemello.base.errors import DataError, UnsupportedError
 from gemello.engine.lanes import Cut, cut, default_block, precision
 from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR, solve
@@ -23,8 +23,6 @@ from gemello.model.contract import Model
 from gemello.model.individuals import individual, residual_sd, spread
 from gemello.model.schedule import Subject
 from gemello.model.simulate import Prepared, prepare
-
-TINY = 1e-24  # variance below which a purely proportional error says nothing about a prediction of 0
 
 
 class Population(NamedTuple):
@@ -110,6 +108,8 @@ def problem(
 def _check_outputs(model: Model, subject: Subject) -> None:
     s = subject.schedule
     for k in np.unique(s.output[s.measured]):
+        if 0 <= k < len(model.outputs) and getattr(model.outputs[k].residual, "form", None) == "lognormal":
+            raise UnsupportedError(f"model {model.name}, output {model.outputs[k].name}: log-normal errors are not fitted; use a proportional error")
         if not 0 <= k < len(model.outputs) or model.outputs[k].residual is None:
             i = int(np.argmax(s.measured & (s.output == k)))
             known = ", ".join(o.name for o in model.outputs if o.residual)
@@ -138,7 +138,9 @@ class Block:
             var = residual_sd(m, k, here, pop.sigma) ** 2
             f = here if f is None else jnp.where(d["output"] == k, here, f)
             v = var if v is None else jnp.where(d["output"] == k, var, v)
-        known = d["seen"] & ~(v <= TINY)  # NaN stays, and stops the search; elsewhere f = y and v = 1, which adds nothing to any sum
+        # a value of 0 where the prediction is 0 and the error purely proportional says nothing: there f = y and v = 1, which
+        # adds nothing to any sum. Any other value there is impossible: its objective is infinite, and no search goes there.
+        known = d["seen"] & ~((v <= 0) & (d["y"] == 0))
         return Prediction(jnp.where(known, f, d["y"]), jnp.where(known, v, 1.0))
 
     def residual(self, g: Prediction) -> Any:

@@ -159,6 +159,8 @@ def fit(
     bind: Mapping[str, str] | None = None,
     max_iterations: int = 200,
     solver: str | None = None,
+    excluded: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = (),
     report: Callable[[int, float], None] | None = None,
 ) -> Fit:
     """Estimate population parameters.
@@ -166,15 +168,17 @@ def fit(
     method: "fo" or "focei". start: start values (and values of what is not estimated) that differ from the table's; those of
     OMEGA are named as in `Fit.names`, "OMEGA(CL,CL)".
     estimate: names to estimate, by default those the table marks. omega: "diagonal", "full" or blocks of names; by default
-    what the table's covariances say. report(iteration, objective) is called while it runs.
+    what the table's covariances say. excluded, notes: what a reader left out and said, kept in the result.
+    report(iteration, objective) is called while it runs.
 
     Raises DataError when no subject is usable; a fit that does not converge says so in `converged` and `message`.
     """
     if method not in METHODS:
         raise UnsupportedError(f"method {method!r}: use {' or '.join(METHODS)}")
-    kept, excluded = usable(subjects)
+    kept, out = usable(subjects)
+    out = [*excluded, *out]
     if not kept:
-        raise DataError("no subject with a measured value", remedy="; ".join(f"{i}: {r}" for i, r in excluded[:3]) or "give data")
+        raise DataError("no subject with a measured value", remedy="; ".join(f"{i}: {r}" for i, r in out[:3]) or "give data")
     values, first_omega = _start(model, start or {})
     shape = layout(model, values, estimate=estimate, omega=omega, log_diagonal=method != "fo")
     moving = frozenset(e.name for e in shape.thetas)
@@ -185,11 +189,11 @@ def fit(
         x0 = shape.start(full, full, first_omega)
         x, iterations = _minimise(target, x0, max_iterations)
         x, hessian, decrement = _polish(target, x)
-        out = _result(model, method, data, target, x, hessian, decrement, iterations, excluded)
+        found = _result(model, method, data, target, x, hessian, decrement, iterations, out)
     columns = ("time", "evid", "port", "amount", "rate", "interval", "additional", "steady_state", "value", "output")
     hashed = {c: np.concatenate([getattr(s.schedule, c) for s in kept]) for c in columns}
     stamp = Provenance.collect(model, data={"id": np.repeat([s.id for s in kept], [len(s.schedule) for s in kept]), **hashed})
-    return replace(out, provenance=stamp.to_dict())
+    return replace(found, notes=tuple(notes), provenance=stamp.to_dict())
 
 
 def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], NDArray[np.float64]]:

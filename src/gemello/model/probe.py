@@ -220,6 +220,12 @@ class Probe:
         return self.solved(self.values)
 
     @cached_property
+    def rough_point(self) -> Point:
+        """Arguments of the right shapes, for what asks for no more: it needs no solution."""
+        one = jnp.ones(LANES)
+        return Point(one, self.model.state_type(*(one for _ in self.model.states)), self.p, self.model.signal_type(*(one for _ in self.no_signal)))
+
+    @cached_property
     def point(self) -> Point:
         """States that the model visits, moved a little so that none is exactly zero, with other parameters and signals."""
         random = generator(1, "point")

@@ -120,12 +120,12 @@ class Schedule:
         return replace(out, columns=new)
 
     def merge(self, other: Schedule) -> Schedule:
-        """Both, in order of time; at one time observations come before what is done. A covariate that only one of them has
-        is carried over to the other's records (from the next record, after the last one from the last)."""
+        """Both, in order of time; each keeps its own order at one time, and between them observations come before what is done.
+        A covariate that only one of them has is carried over to the other's records (from the next record, after the last one from the last)."""
         if not len(self) or not len(other):
             return other if not len(self) else self
         joined: dict[str, Any] = {f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self) if f.name != "columns"}
-        order = np.lexsort((joined["evid"] != OBSERVATION, joined["time"]))
+        order = np.lexsort((np.concatenate([_acted(self), _acted(other)]), joined["time"]))
         columns = {}
         for name in dict.fromkeys((*self.columns, *other.columns)):
             parts = [_carried(s, name, t) for s, t in ((self, other), (other, self))]
@@ -146,6 +146,14 @@ class Schedule:
     def measured(self) -> NDArray[np.bool_]:
         """(records,) where a value was measured."""
         return (self.evid == OBSERVATION) & ~np.isnan(self.value)
+
+
+def _acted(s: Schedule) -> NDArray[np.bool_]:
+    """(records,) whether something has been done at the record's time, up to and with the record."""
+    out = s.evid != OBSERVATION
+    for i in range(1, len(s)):
+        out[i] |= out[i - 1] and s.time[i] == s.time[i - 1]
+    return out
 
 
 def _carried(own: Schedule, name: str, other: Schedule) -> NDArray[np.float64]:

@@ -143,11 +143,7 @@ def compile_timeline(
     fill = lambda k: np.concatenate([np.broadcast_to(g[k], g[0].shape) for g in groups]).astype(int)  # noqa: E731
     sub, kind, nth, copy = fill(1), fill(2), fill(3), fill(4)
     time = s.time[rec] + nth * s.interval[rec]
-    effective = time
-    if not dynamic:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends = time + s.amount[rec] / s.rate[rec] - copy * s.interval[rec]
-        effective = np.where(kind == END, np.maximum(ends, s.time[rec]), time)
+    effective = time if dynamic else _effective(kind, time, s.amount[rec], s.rate[rec], copy, s.interval[rec], s.time[rec])
     order = np.lexsort((copy, nth, sub, rec, effective, lane[rec]) if not dynamic else (copy, nth, sub, rec, lane[rec]))
     rec, kind, nth, copy, time = rec[order], kind[order], nth[order], copy[order], time[order]
     own = _reads_out(rec, kind, nth, copy, dynamic, given, alone)
@@ -162,6 +158,14 @@ def compile_timeline(
         (s.steady_state[rec] == 2).astype(int), governing, epoch[rec], copy, np.where(own, number[rec], -1),
     )  # fmt: skip
     return _pad(flat, lane[rec], own, number[rec], len(used), len(subjects), plan, shared)
+
+
+def _effective(kind: Any, time: Any, amount: Any, rate: Any, copy: Any, interval: Any, begun: Any) -> NDArray[np.float64]:
+    """Times at which slots take effect where no parameter moves them (as `engine.events.resolve` finds them): an infusion's
+    END lies its duration after the dose, or `copy` intervals before that, but never before its record."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = time + amount / rate - copy * interval
+    return np.where(kind == END, np.maximum(ends, begun), time)
 
 
 def _start_values(values: NDArray[np.int64], lane: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -238,7 +242,9 @@ def _repeats(slots: Slots, plan: Plan) -> tuple[Plan, Repeats | None]:
     """The segment lengths of a shared schedule, where a linear model meets few different ones (equal to 12 digits)."""
     if plan.dynamic or plan.varying or plan.method not in ("closed", "expm"):
         return plan, None
-    dt = np.diff(slots.time[:, 0], prepend=slots.time[0, 0])
+    kind, begun, amount, rate, interval, copy = (v[:, 0] for v in (slots.kind, slots.time, slots.amount, slots.rate, slots.interval, slots.copy))
+    time = _effective(kind, begun, amount, rate, copy, interval, begun)
+    dt = np.diff(time, prepend=time[0])
     digits = np.where(dt > 0, 11 - np.floor(np.log10(np.maximum(dt, 1e-300))), 0)
     near = np.round(dt * 10.0**digits) / 10.0**digits
     _, first, which = np.unique(near, return_index=True, return_inverse=True)

@@ -117,6 +117,8 @@ def extent(chart: Chart, axis: Literal["x", "y"]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(numbers.min()), float(numbers.max())
     room = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
+    if low == high:
+        return low - room, high + room
     if axis == "y" and any(isinstance(m, Rule) and m.axis == "x" and m.label for m in chart.marks):
         high += 2.5 * room  # for the words
     return (low if low == 0 else low - room), (high if high == 0 else high + room)

@@ -86,7 +86,8 @@ def _points(f: go.Figure, m: Points, chart: Chart) -> None:
 
 def _rule(f: go.Figure, m: Rule, chart: Chart) -> None:
     add = f.add_vline if m.axis == "x" else f.add_hline
-    add(m.at, line={"color": m.color, "dash": "dot", "width": 1.5}, annotation_text=escape(m.label) or None)
+    words = {"annotation_text": escape(m.label)} if m.label else {}
+    add(m.at, line={"color": m.color, "dash": "dot", "width": 1.5}, **words)
 
 
 def _zone(f: go.Figure, m: Zone, chart: Chart) -> None:

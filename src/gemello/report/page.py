@@ -7,6 +7,7 @@ anything. Without scripts, and on paper, the charts are SVG; with scripts one ca
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -77,7 +78,7 @@ def twin_report(
         "twin": twin,
         "card": _card(twin.model),
         "remarks": [*remarks, *forecast.notes],
-        "advice": _advice(decision, reconsidered),
+        "advice": _advice(decision, reconsidered, labels or {}),
         "forecasts": _forecasts(twin, forecast, held_back, labels or {}, pictures),
         "held_back": tables.held_back_table(forecast, twin.model, held_back) if held_back is not None else None,
         "course": _course(twin, course, goals, labels or {}, pictures),
@@ -182,7 +183,16 @@ def _named(name: str, labels: Mapping[str, str]) -> str:
     return f"{labels[name]} ({name})" if name in labels else name
 
 
-def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | None) -> dict[str, Any] | None:
+def _relabelled(text: str, labels: Mapping[str, str]) -> str:
+    """The text with the names of outputs replaced by what they are."""
+    for name, label in labels.items():
+        text = re.sub(rf"\b{re.escape(name)}\b", lambda _, word=label: word, text)  # type: ignore[misc]
+    return text
+
+
+def _advice(
+    decision: Decision | None, reconsidered: Mapping[str, Decision] | None, labels: Mapping[str, str]
+) -> dict[str, Any] | None:
     """The recommendation in words, and what would change it."""
     if decision is None:
         return None
@@ -200,7 +210,8 @@ def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | No
                 f"The next best, {others[0].candidate.label}, meets the goals with probability {percent(others[0].probability)}."
             )
         lines += [
-            f"Risk that “{r.label}” is missed: {percent(r.probability, 1)} (allowed: {percent(r.limit)})." for r in chosen.risks
+            f"Risk that “{_relabelled(r.label, labels)}” is missed: {percent(r.probability, 1)} (allowed: {percent(r.limit)})."
+            for r in chosen.risks
         ]
         lines.append(f"No recommendation would be made below a probability of {percent(decision.least_probability)}.")
     if decision.outside:
@@ -208,6 +219,7 @@ def _advice(decision: Decision | None, reconsidered: Mapping[str, Decision] | No
     present = next((k for k, d in (reconsidered or {}).items() if d is decision), None)
     return {
         "decision": decision,
+        "goals": [_relabelled(g, labels) for g in decision.goals],
         "probability": f"{percent(chosen.probability)}" if chosen is not None else "",
         "error": percent(chosen.error, 1) if chosen is not None else "",
         "lines": lines,

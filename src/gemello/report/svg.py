@@ -41,7 +41,7 @@ class _Frame:
 def render(chart: Chart, name: str = "chart", width: int = 760) -> str:
     """The chart as one `<svg>` element. name: makes its identifiers unique within a page."""
     legend = _legend_rows(chart, width)
-    words = chart.rows or [f"{v:g}" for v in ticks(*extent(chart, "y"))]
+    words = chart.rows or [f"{v:.9g}" for v in ticks(*extent(chart, "y"))]
     left = min(max(len(w) for w in words) * _CHARACTER + 20 + (22 if chart.y_title else 0), 0.4 * width)
     top = 10 + 20 * len(legend) + (26 if chart.title else 0)
     f = _Frame(chart, width, chart.height, left, 16.0, float(top), 46.0)
@@ -72,9 +72,9 @@ def _axes(f: _Frame) -> str:
         x = _n(f.x(v))
         out.append(
             f'<path d="M{x} {_n(low)}V{_n(high)}" stroke="{_PALE}"/>'
-            f'<text x="{x}" y="{_n(low + 17)}" text-anchor="middle">{v:g}</text>'
+            f'<text x="{x}" y="{_n(low + 17)}" text-anchor="middle">{v:.9g}</text>'
         )
-    places = [(float(i), r) for i, r in enumerate(f.chart.rows)] or [(v, f"{v:g}") for v in ticks(*extent(f.chart, "y"))]
+    places = [(float(i), r) for i, r in enumerate(f.chart.rows)] or [(v, f"{v:.9g}") for v in ticks(*extent(f.chart, "y"))]
     for v, word in places:
         y = _n(f.y(v))
         out.append(

@@ -47,8 +47,8 @@ def _program(model: Model, plan: Plan, wanted: tuple[int, ...], chunk: int) -> A
         def some(e: Any) -> Any:
             eta = jnp.moveaxis(e, 1, 0).reshape(n, chunk * lanes)
             p = spread(individual(model, theta, tuple(eta), cov), chunk * lanes)
-            out = solve(model, plan, slots, p, records)
-            values = jnp.stack([out.outputs[k] for k in wanted])
+            out = solve(model, plan, slots, p, records, outputs=wanted)
+            values = jnp.stack(out.outputs)
             return values.reshape(len(wanted), -1, chunk, lanes), out.failed.reshape(chunk, lanes)
 
         values, failed = jax.lax.map(some, etas.reshape(-1, chunk, n, lanes))

@@ -38,8 +38,9 @@ FIRST = 3  # samples after the dose that the twin sees: about one hour
 DRAWS = 2000
 LEVEL = 0.9
 START, STEADY = 24.0, (120.0, 144.0)  # h: the next dose, and a day at steady state (over 10 half-lives after it)
-GOALS = (Target(OUTPUT, "min", STEADY, low=5.0), Target(OUTPUT, "max", STEADY, high=15.0))
-SAFE = (Constraint(Target(OUTPUT, "max", STEADY, high=20.0), risk=0.05),)
+POINTS = 49  # every half hour of that day, and each dose
+GOALS = (Target(OUTPUT, "min", STEADY, low=5.0, points=POINTS), Target(OUTPUT, "max", STEADY, high=15.0, points=POINTS))
+SAFE = (Constraint(Target(OUTPUT, "max", STEADY, high=20.0, points=POINTS), risk=0.05),)
 GRID = Grid(doses=tuple(range(50, 426, 25)), intervals=(6.0, 8.0, 12.0), start=START, until=STEADY[1])
 
 
@@ -121,16 +122,17 @@ def write(demo: Demo, path: Path, progress: Say | None = None) -> Path:
 
 def remarks(demo: Demo) -> tuple[str, ...]:
     """What a reader of the report must know, in sentences."""
-    e, level = demo.everyone, f"{100 * LEVEL:.0f} %"
+    e = demo.everyone
+    share, error, level = (f"{100 * v:.0f} %" for v in (e.share, e.error, LEVEL))
     return (
         f"A real patient: number {demo.twin.id} of the 12 of Upton's study ({boeckmann1994.CITATION}). The population was fitted "
         f"to the other {len(demo.fitted)}; of this patient the twin knows the dose, the sample before it and the {FIRST} samples "
         "of the first hour.",
         "The same was done with each of the 12 patients in turn, always with a population fitted without that patient: "
-        f"{_count(e)} held-back samples ({100 * e.share:.0f} %, standard error {100 * e.error:.0f} %) lie in the {level} interval.",
-        "Goal: serum theophylline of 5 to 15 mg/L at steady state (NAEPP Expert Panel Report 3, 2007), with a risk of at most 5 % "
-        "of a peak above 20 mg/L, where toxicity becomes frequent (Hendeles & Weinberger 1983). An immediate-release oral form "
-        "is assumed.",
+        f"{_count(e)} held-back samples ({share}, standard error {error}) lie in the {level} interval.",
+        "Goal: serum theophylline of 5 to 15 mg/L at steady state (NAEPP Expert Panel Report 3, 2007), with a risk of at most "
+        "5 % of a peak above 20 mg/L, where toxicity becomes frequent (Hendeles & Weinberger 1983). An immediate-release "
+        "oral form is assumed.",
     )
 
 

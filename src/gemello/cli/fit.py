@@ -1,0 +1,108 @@
+"""`gemello fit`: population parameters from a data set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gemello.base.errors import DataError
+from gemello.cli import output
+from gemello.cli.options import numbers_and_names
+from gemello.cli.simulate import Column, Data, Json, ModelName, Observed, UnitsOption, read
+
+if TYPE_CHECKING:
+    from gemello.inference.population import Fit
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("fit")(fit)
+
+
+def fit(
+    model_name: ModelName,
+    data: Data,
+    method: Annotated[str, typer.Option(help="fo or focei.")] = "focei",
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="NAME=VALUE", help="A start value, a fixed parameter's value, or the column that holds it."),
+    ] = [],  # noqa: B006  (typer copies it)
+    estimate: Annotated[str | None, typer.Option(help="Names to estimate, by commas; the table's choice by default.")] = None,
+    omega: Annotated[
+        str | None, typer.Option(help="diagonal, full, or blocks such as CL+V,KA; the table's choice by default.")
+    ] = None,
+    units: UnitsOption = [],  # noqa: B006
+    column: Column = [],  # noqa: B006
+    observed: Observed = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("-o", "--output", metavar="FIT.json", help="Where to write the fit as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FIT.html", help="Where to write a report.")] = None,
+    json: Json = False,
+) -> None:
+    """Estimate population parameters, with standard errors, from the data of many subjects.
+
+    A subject whose data cannot be used is left out, by name. Exit status 1 if the fit does not converge.
+    """
+    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
+    start, bind = numbers_and_names(set_)
+    with output.progress("Reading") as say:
+        from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
+
+        use_cpu_devices()
+        from gemello.inference import population  # noqa: PLC0415
+        from gemello.model import registry  # noqa: PLC0415
+
+        model = registry.get(model_name)
+        dataset = read(model, data, column, units, bind, observed, quarantine=True)
+        if not len(dataset):
+            raise DataError("no subject's data can be used", source=str(data), remedy="mend what is named above")
+        say(f"Fitting {model.name} to {len(dataset)} subjects by {method.upper()}: compiling")
+        found = population.fit(
+            model, dataset.subjects, method, start=start, bind=bind, estimate=_names(estimate), omega=_blocks(omega),
+            excluded=dataset.excluded, notes=dataset.notes, report=lambda i, v: say(f"{method.upper()} iteration {i}: objective {v:.4f}"),
+        )  # fmt: skip
+    _write(found, targets)
+    if json:
+        output.to_json(found.to_dict())
+    else:
+        _show(found)
+    found.check()
+
+
+def _write(found: Fit, targets: list[Path | None]) -> None:
+    import json  # noqa: PLC0415
+
+    if targets[0] is not None:
+        text = json.dumps(found.to_dict(), indent=1, allow_nan=False)
+        output.write_whole(targets[0], lambda p: p.write_text(text, encoding="utf-8"))
+    if targets[1] is not None:
+        from gemello.report import fit_report  # noqa: PLC0415
+
+        output.write_whole(targets[1], lambda p: fit_report(found, path=p))
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [n.strip() for n in text.split(",") if n.strip()]
+
+
+def _blocks(text: str | None) -> Any:
+    if text is None or text in ("diagonal", "full"):
+        return text
+    return [[n.strip() for n in block.split("+")] for block in text.split(",")]
+
+
+def _show(found: Fit) -> None:
+    rows = []
+    for name in found.names:
+        value, se = found.estimates[name], found.se[name]
+        rows.append((name, value, se, 100 * se / abs(value) if value else float("nan")))
+    output.table(("parameter", "estimate", "standard error", "RSE %"), rows)
+    shrunk = ", ".join(f"{k} {100 * v:.0f} %" for k, v in found.shrinkage.items())
+    print(f"\nobjective {found.objective:.4f} ({found.method.upper()}, without constants)")
+    print(f"{len(found.ids)} subjects, {found.observations} observations, {found.iterations} iterations; {found.message}")
+    if shrunk:
+        print(f"shrinkage of etas: {shrunk}")
+    for who, why in found.excluded:
+        print(f"left out: subject {who}: {why}", file=sys.stderr)
