@@ -138,7 +138,7 @@ def test_other_events_change_nothing_but_are_read_out() -> None:
 
 def test_a_steady_state_with_a_lag_beyond_its_interval_is_refused() -> None:
     s = Schedule.of([0.0, 3.0], evid=[1, 0], port=2, amount=[100.0, 0.0], steady_state=[1, 0], interval=[6.0, 0.0])
-    with pytest.raises(UnsupportedError, match=r"subject 1, row 0, column SS: lag ALAG2 = 7 is longer than the dosing interval II = 6; shorten"):
+    with pytest.raises(UnsupportedError, match=r"subject 1.*column SS: lag ALAG2 = 7 is longer than .* II = 6; shorten"):
         simulate(registry.get("pk1_oral"), s, {**VALUES, "ALAG2": 7.0})
 
 

@@ -11,10 +11,13 @@ import pytest
 from tests.report.objects import HOSTILE, Page, demo, hostile
 
 from gemello.base.errors import DataError
+from gemello.model import registry
+from gemello.model.schedule import Schedule
 from gemello.report import figures, fit_report, tables, twin_report
 from gemello.report.words import number, percent
 from gemello.twin.goals import Constraint, Target
 from gemello.twin.regimens import Grid
+from gemello.twin.twin import Twin
 
 FETCHING = ("src", "href", "xlink:href", "data", "action", "poster", "srcset", "formaction")
 
@@ -210,3 +213,35 @@ def test_a_fit_without_standard_errors_is_shown_with_dashes() -> None:
     bare = type(d.fit)(**{**d.fit.__dict__, "se": dict.fromkeys(d.fit.names, float("nan")), "covariance_type": "none"})
     table = tables.estimates_table(d.twin.model, bare)
     assert {r[4:] for r in table.rows} == {("–", "–")}
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": False, "levels": (0.1, 0.9)}])
+def test_another_model_needs_nothing_new(tmp_path: Path, options: dict[str, object]) -> None:
+    """Covariates, several outputs, an exposure goal, candidates by name, forecasts without measurement noise or median."""
+    covariates = {"CLCREAT": 65.0, "WT": 70.0, "DIAL": 0.0}
+    twin = Twin.new(registry.get("vancomycin_goti2018"), covariates=covariates, id="B", draws=256, seed=1)
+    first = Schedule().dose(0.0, 2000.0, duration=2.0)
+    twin = twin.assimilate(first.observe(13.0, 12.0), draws=256, seed=1)
+    plans = {f"{dose} mg": Schedule().dose(24.0, dose, duration=2.0) for dose in (1000.0, 1500.0)}
+    forecast = twin.forecast(plans["1000.0 mg"], times=range(49), seed=1, **options)
+    goal = Target("auc", "increment", (24.0, 48.0), low=300.0, high=700.0, per=24.0)
+    decision = twin.optimise(goal, plans, least_probability=0.0)
+    path = twin_report(twin, forecast, decision, path=tmp_path / "r.html", course=forecast, goals=[goal], interactive=False)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.wrong == []
+    assert decision.chosen is not None
+    for word in ("CLCREAT 65 mL/min", "12 mg/L", "2000 mg at 1000 mg/h", decision.chosen.candidate.label, *decision.goals):
+        assert word in page.text
+
+
+def test_a_twin_without_data_is_its_population(tmp_path: Path) -> None:
+    twin = Twin.new(registry.get("pk1_oral"), draws=256, seed=1)
+    forecast = twin.forecast(Schedule().dose(0.0, 100.0), times=range(25), residual=False)
+    page = Page(twin_report(twin, forecast, path=tmp_path / "r.html", interactive=False).read_text(encoding="utf-8"))
+    assert page.wrong == []
+    assert "0 measured values" in page.text
+
+
+def test_a_fit_report_finds_its_model_by_name(tmp_path: Path) -> None:
+    page = Page(fit_report(demo().fit, path=tmp_path / "fit.html", interactive=False).read_text(encoding="utf-8"))
+    assert demo().twin.model.card.title in page.text

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-CPU_BLOCK = 64
+CPU_BLOCK = 64  # adaptive methods: the worst lane sets the step of its block, and stages stay in the cache
+EXACT_BLOCK = 2560  # exact methods: no step to share, and few kernels to start
 GPU_BLOCK = 16_384
 
 
@@ -58,7 +59,10 @@ def default_block(lanes: int, adaptive: bool) -> int:
     if jax.default_backend() != "cpu":
         return min(GPU_BLOCK, _power(lanes))
     share = -(-lanes // len(jax.devices()))  # no device idle while there are lanes
-    return min(CPU_BLOCK if adaptive else 4 * CPU_BLOCK, _power(share))
+    if adaptive or share <= EXACT_BLOCK:
+        return min(CPU_BLOCK if adaptive else EXACT_BLOCK, _power(share))
+    even = -(-share // -(-share // EXACT_BLOCK))  # equal blocks, so that few lanes are only there to fill up
+    return -(-even // 64) * 64
 
 
 def _power(n: int) -> int:

@@ -18,12 +18,15 @@ from gemello.inference.likelihood import Block, Population, Prior, Problem, curv
 from gemello.model.contract import Model
 
 MAX_ITERATIONS = 200
+MOST_DAMPING = 1e12  # beyond it no step helps
+LONGEST = 5.0  # no step is longer, in standard deviations of the prior
 DECREMENT = 1e-16  # stop when a full step promises a lower objective by less than this
 ADAPTIVE_DECREMENT = 1e-10  # the same for adaptive solvers, whose objective is rough at the level of their tolerance
 
 
 class Search(NamedTuple):
-    """State of the search, entries over lanes: etas, objective, damping, promised decrease, done; and the iteration."""
+    """State of the search, entries over lanes: etas, objective, damping, promised decrease, whether 0 was tried, done; and the
+    iteration."""
 
     eta: Any
     objective: Any
@@ -31,6 +34,7 @@ class Search(NamedTuple):
     hessian: Any
     damping: Any
     decrement: Any
+    tried: Any
     done: Any
     iteration: Any
 
@@ -47,7 +51,8 @@ def solve_symmetric(h: Any, g: Any) -> tuple[Any, Any]:
 def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
     """Minimise the joint objective over etas from `start` (etas, lanes): Fisher scoring with Levenberg's damping.
 
-    All lanes step together; a lane that is done stays where it is.
+    All lanes step together; a lane that is done stays where it is. Far from the data a prediction may be next to nothing, and
+    Fisher's information says little of the objective there: steps are limited, and a lane that gets stuck looks at 0 once.
     """
 
     def look(eta: Any) -> tuple[Any, Any, Any]:
@@ -63,22 +68,27 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
     none = jnp.full(lanes, jnp.inf, start.dtype)  # the first turn looks at the start itself, and takes it
     first = Search(
         start, none, jnp.zeros_like(start), jnp.broadcast_to(diagonal, (n, n, lanes)), jnp.full(lanes, 1e-3, start.dtype), none,
-        jnp.zeros(lanes, bool), jnp.asarray(0),
+        jnp.zeros(lanes, bool), jnp.zeros(lanes, bool), jnp.asarray(0),
     )  # fmt: skip
     least = DECREMENT if block.plan.method in LINEAR else ADAPTIVE_DECREMENT
 
     def body(s: Search) -> Search:
         damped = s.hessian * (1.0 + s.damping * diagonal)
         step, _ = solve_symmetric(damped, s.gradient)
-        trial = jnp.where(s.done, s.eta, s.eta - step)
+        length = jnp.sqrt(jnp.einsum("ib,ij,jb->b", step, w.precision, step))
+        step = step * jnp.minimum(1.0, LONGEST / jnp.maximum(length, 1e-300))
+        lost = ~jnp.isfinite(s.objective) & (s.iteration > 0)  # not even the start could be computed
+        stuck = ((s.damping > MOST_DAMPING) | lost) & ~s.tried & ~s.done
+        trial = jnp.where(s.done, s.eta, jnp.where(stuck, 0.0, s.eta - step))
         value, gradient, hessian = look(trial)
         better = (value <= s.objective + 1e-13 * jnp.abs(s.objective)) & jnp.isfinite(value) & ~s.done
         take = lambda a, b: jnp.where(better, a, b)  # noqa: E731
         gradient, hessian = take(gradient, s.gradient), take(hessian, s.hessian)
         decrement = promise(gradient, hessian)
-        damping = jnp.clip(take(s.damping * 0.1, s.damping * 8.0), 1e-14, 1e14)
-        done = s.done | (better & (decrement < least)) | (damping > 1e12)
-        return Search(take(trial, s.eta), take(value, s.objective), gradient, hessian, damping, decrement, done, s.iteration + 1)
+        damping = jnp.clip(take(jnp.where(stuck, 1e-3, s.damping * 0.1), s.damping * 8.0), 1e-14, 10.0 * MOST_DAMPING)
+        tried, objective = s.tried | stuck, take(value, s.objective)
+        done = s.done | (better & (decrement < least)) | (tried & ((damping > MOST_DAMPING) | ~jnp.isfinite(objective)))
+        return Search(take(trial, s.eta), objective, gradient, hessian, damping, decrement, tried, done, s.iteration + 1)
 
     return jax.lax.while_loop(lambda s: ~jnp.all(s.done) & (s.iteration < MAX_ITERATIONS), body, first)
 

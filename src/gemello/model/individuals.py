@@ -22,6 +22,8 @@ def individual(model: Model, theta: Any, eta: Any, cov: Any) -> Any:
     p = model.typical(theta, cov)
     moved = {}
     for name, e in zip(model.parameters.eta_names, eta, strict=True):
+        if isinstance(e, float) and e == 0.0:
+            continue
         typical, kind = getattr(p, name), model.parameters[name].distribution
         if kind == "lognormal":
             moved[name] = typical * jnp.exp(e)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,6 +36,15 @@ class Prepared:
     @property
     def lanes(self) -> int:
         return len(self.subjects)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(s.id for s in self.subjects)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(subjects,) number of records."""
+        return np.array([len(s.schedule) for s in self.subjects])
 
 
 @dataclass(frozen=True)
@@ -249,7 +258,7 @@ def solve_prepared(
 
 def _trajectories(ready: Prepared, outputs: dict[str, Any], states: dict[str, Any], failed: Any, when: Any, steps: Any) -> Trajectories:
     model, subjects = ready.model, ready.subjects
-    counts = np.array([len(s.schedule) for s in subjects])
+    counts = ready.counts
     depth = int(counts.max())
     if ready.timeline.shared:
         time = np.broadcast_to(subjects[0].schedule.time, (len(subjects), depth))
@@ -265,7 +274,7 @@ def _trajectories(ready: Prepared, outputs: dict[str, Any], states: dict[str, An
     lost = tuple((subjects[i].id, float(when[i])) for i in np.flatnonzero(failed))
     return Trajectories(
         model.name,
-        tuple(s.id for s in subjects),
+        ready.ids,
         time,
         {n: trim(v) for n, v in outputs.items()},
         {n: trim(v) for n, v in states.items()},
@@ -282,7 +291,9 @@ def theta_of(model: Model, values: Mapping[str, Any], bound: Mapping[str, Any], 
     def one(name: str) -> Any:
         if name in bound:
             return bound[name]
-        v = jnp.asarray(values.get(name, model.parameters[name].value), jnp.result_type(float))
+        v = np.asarray(values.get(name, defaults[name]), float)
         return v if v.ndim == 0 or order is None else v[order]
+
+    defaults = {r.name: r.value for r in model.parameters}
 
     return model.theta_type(*(one(n) for n in model.parameters.theta_names))

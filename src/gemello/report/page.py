@@ -20,12 +20,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gemello.base.errors import DataError
 from gemello.base.version import __version__
 from gemello.inference.population import Fit
+from gemello.model import registry
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject
 from gemello.report import figures, live, svg, tables
 from gemello.report.chart import Chart
 from gemello.report.goodness import Goodness, goodness
-from gemello.report.words import markdown, number, percent, plural
+from gemello.report.words import markdown, number, percent, plural, with_unit
 from gemello.twin.decide import Decision
 from gemello.twin.forecast import Forecast
 from gemello.twin.goals import Target
@@ -84,6 +85,7 @@ def twin_report(
         "course": _course(twin, course, goals, labels or {}, pictures),
         "candidates": _candidates(twin, decision, pictures),
         "record": tables.record_table(twin.model, twin.record.schedule, "What the twin knows"),
+        "covariates": _covariates(twin),
         "belief": (
             tables.posterior_table(twin),
             pictures.draw(figures.belief_chart(twin), "Where this subject lies among the population"),
@@ -104,10 +106,21 @@ def twin_report(
 
 
 def fit_report(
-    fit: Fit, model: Model, subjects: Sequence[Subject] | None = None, *, path: Path | str, title: str = "",
-    bind: Mapping[str, str] | None = None, interactive: bool = True,
-) -> Path:  # fmt: skip
-    """Write the report of a population fit; returns the path. subjects: those of the fit, for its goodness of fit."""
+    fit: Fit,
+    model: Model | None = None,
+    subjects: Sequence[Subject] | None = None,
+    *,
+    path: Path | str,
+    title: str = "",
+    bind: Mapping[str, str] | None = None,
+    interactive: bool = True,
+) -> Path:
+    """Write the report of a population fit; returns the path.
+
+    model: default the registered one of the fit's name. subjects: those of the fit, for its goodness of fit; bind: as in the fit.
+    Raises DataError, and ModelError where the model is not registered.
+    """
+    model = registry.get(fit.model) if model is None else model
     g = goodness(model, fit, subjects, bind=bind) if subjects is not None else None
     pictures = _Pictures(interactive)
     words = {
@@ -138,6 +151,12 @@ class _Pictures:
 def _card(model: Model) -> dict[str, str]:
     """The card's sections as HTML, by heading."""
     return {k: markdown(v) for k, v in model.card.sections.items()}
+
+
+def _covariates(twin: Twin) -> list[str]:
+    """The covariates that hold at the end of the record, in words."""
+    held = {**twin.covariates, **twin.posterior.covariates}
+    return [f"{c.name} {with_unit(float(held[c.name]), c.unit)}" for c in twin.model.covariates if c.name in held]
 
 
 def _forecasts(

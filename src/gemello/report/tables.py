@@ -171,7 +171,7 @@ def candidates_table(decision: Decision, most: int = 8) -> Table:
         f"{e.label.split(' at least')[0].split(' at most')[0]}, median and 90 % interval"
         for e in (shown[0].expected if shown else ())
     ]
-    risks = [f"risk: not {r.label} (limit {percent(r.limit)})" for r in (shown[0].risks if shown else ())]
+    risks = [f"risk of missing: {r.label} (limit {percent(r.limit)})" for r in (shown[0].risks if shown else ())]
     rows = []
     for a in shown:
         expected = [f"{number(e.median, 3)} ({number(e.low, 3)} to {number(e.high, 3)})" for e in a.expected]
