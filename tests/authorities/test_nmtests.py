@@ -41,13 +41,25 @@ def read(folder: Path, data: str, results: str, *covariates: str) -> Design:
         rows = list(csv.DictReader(f))
     with (folder / results).open(newline="") as f:
         reference = np.array([float(r["CP"]) for r in csv.DictReader(f)])
-    return Design([subject(i, rows, covariates) for i in dict.fromkeys(r["ID"] for r in rows)], reference, np.array([int(r["ID"]) for r in rows]))
+    return Design(
+        [subject(i, rows, covariates) for i in dict.fromkeys(r["ID"] for r in rows)],
+        reference,
+        np.array([int(r["ID"]) for r in rows]),
+    )
 
 
 def subject(number: str, rows: list[dict[str, str]], covariates: tuple[str, ...]) -> Subject:
     own = [r for r in rows if r["ID"] == number]
     column = lambda c: [float(r[c]) for r in own]  # noqa: E731
-    names = {"evid": "evid", "port": "cmt", "amount": "amt", "rate": "rate", "interval": "ii", "additional": "addl", "steady_state": "ss"}
+    names = {
+        "evid": "evid",
+        "port": "cmt",
+        "amount": "amt",
+        "rate": "rate",
+        "interval": "ii",
+        "additional": "addl",
+        "steady_state": "ss",
+    }
     columns = {c: column(c) for c in ("LAGT", "BIOAV", "DUR2", *covariates)}
     return Subject(number, Schedule.of(column("time"), columns=columns, **{k: column(c) for k, c in names.items()}))
 
@@ -77,7 +89,9 @@ def test_dosing_designs(designs: Design, method: str) -> None:
     got = concentrations(designs, registry.get("pk1_oral"), bind=BIND, method=method, rtol=1e-8, atol=1e-8)
     assert len(got) == len(designs.reference) == 3837
     worst = error(got, designs.reference)
-    assert {int(i): float(worst[designs.number == i].max()) for i in range(1, 30) if not worst[designs.number == i].max() < TOLERANCE} == {}
+    assert {
+        int(i): float(worst[designs.number == i].max()) for i in range(1, 30) if not worst[designs.number == i].max() < TOLERANCE
+    } == {}
 
 
 def test_each_design_alone_as_among_the_others(designs: Design) -> None:
@@ -117,7 +131,7 @@ def test_modelled_rate_by_the_closed_form_of_an_infusion() -> None:
 
 
 def test_bioavailability_shortens_an_infusion_of_given_or_modelled_rate_and_weakens_one_of_modelled_duration() -> None:
-    """NONMEM keeps the rate where it is given or modelled (R1), and the duration where that is modelled (D1); F scales the amount."""
+    """NONMEM keeps a rate that is given or modelled (R1), and a duration that is modelled (D1); F scales the amount."""
     times = np.array([0.5, 1.5, 2.5, 3.5, 6.0])
     for rate, values, length in ((25.0, {}, 2.0), (-1.0, {"R1": 25.0}, 2.0), (-2.0, {"D1": 4.0}, 4.0)):
         s = Schedule.of([0.0, *times], evid=[1] + [0] * 5, amount=[100.0] + [0.0] * 5, rate=[rate] + [0.0] * 5, port=1)

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.contract.toys import Driven, Linear, Stepwise, row
 
 from gemello.base.errors import ModelError
 from gemello.model.card import Card
 from gemello.model.conformance import Check, check_names, conformance
 from gemello.model.contract import Balance, Covariate, Model, Output, Port, Propagator, Residual, State
 from gemello.model.parameters import Parameter, ParameterTable
-from tests.contract.toys import Driven, Linear, Stepwise, row
 
 
 @pytest.mark.parametrize("kind", [Linear, Driven, Stepwise])
@@ -190,7 +190,7 @@ class Micrograms(Linear):
 
 @plant("dimensions", "derivative, a: the equation hides a conversion")
 class Minutes(Linear):
-    individuals = Linear.individuals | {"CL": "L/min"}  # type: ignore[operator]  # noqa: RUF012
+    individuals = Linear.individuals | {"CL": "L/min"}  # type: ignore[operator]
 
 
 @plant("shapes", "derivative gives a tuple; give State(a)")

@@ -83,7 +83,9 @@ class Stepwise(Model):
     states = {"n": "1"}  # noqa: RUF012
     outputs = (Output("n", "1", Residual(additive="sd")),)
     ports = (Port("added", "1", state="n"),)
-    parameters = ParameterTable((row("r", 0.3, "1/day", distribution="normal", variance=0.01, lower=-1.0), row("sd", 1.0, "1", kind="residual")))
+    parameters = ParameterTable(
+        (row("r", 0.3, "1/day", distribution="normal", variance=0.01, lower=-1.0), row("sd", 1.0, "1", kind="residual"))
+    )
     card = Linear.card
 
     def initial(self, p: Any) -> State:

@@ -33,8 +33,14 @@ def test_it_runs(tmp_path: Path) -> None:
         elif block.language == "python":
             steps.append(block.text)
     (tmp_path / "steps.py").write_text("\n".join(steps), encoding="utf-8")
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); import runpy; runpy.run_path('steps.py')"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONUTF8": "1", "GEMELLO_CACHE": "off"})
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); import runpy; runpy.run_path('steps.py')",
+    ]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONUTF8": "1", "GEMELLO_CACHE": "off"}
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.count("passed  ") > 20
     assert "FAILED" not in run.stdout

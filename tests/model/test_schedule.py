@@ -31,7 +31,9 @@ def test_merge_keeps_every_record_in_order(a: Schedule, b: Schedule) -> None:
     both = a.merge(b)
     assert len(both) == len(a) + len(b)
     assert (np.diff(both.time) >= 0).all()
-    assert sorted(zip(both.time, both.amount, strict=True)) == sorted([*zip(a.time, a.amount, strict=True), *zip(b.time, b.amount, strict=True)])
+    assert sorted(zip(both.time, both.amount, strict=True)) == sorted(
+        [*zip(a.time, a.amount, strict=True), *zip(b.time, b.amount, strict=True)]
+    )
     for t in both.time:  # at one time what is seen comes before what is done
         kinds = both.evid[both.time == t] != OBSERVATION
         assert (np.diff(kinds.astype(int)) >= 0).all()
@@ -98,7 +100,9 @@ def test_change_takes_effect_after_its_time() -> None:
 
 
 def test_change_of_an_unknown_covariate_is_refused() -> None:
-    with pytest.raises(DataError, match=r"column WT: is not among the schedule's covariates; give its first value with covariates\(\)"):
+    with pytest.raises(
+        DataError, match=r"column WT: is not among the schedule's covariates; give its first value with covariates\(\)"
+    ):
         Schedule.of([0.0]).change(1.0, WT=60.0)
 
 
@@ -110,7 +114,11 @@ def test_an_unknown_column_is_refused() -> None:
 def test_take_keeps_columns_in_step() -> None:
     s = Schedule.of([0.0, 1.0, 2.0], {"WT": [1.0, 2.0, 3.0]}, value=[4.0, 5.0, 6.0])
     for chosen in (np.array([False, True, True]), [1, 2]):
-        assert (s.take(chosen).time.tolist(), s.take(chosen).value.tolist(), s.take(chosen).columns["WT"].tolist()) == ([1, 2], [5, 6], [2, 3])
+        assert (s.take(chosen).time.tolist(), s.take(chosen).value.tolist(), s.take(chosen).columns["WT"].tolist()) == (
+            [1, 2],
+            [5, 6],
+            [2, 3],
+        )
 
 
 def test_arrays_of_a_schedule_are_its_own() -> None:
@@ -121,16 +129,22 @@ def test_arrays_of_a_schedule_are_its_own() -> None:
 
 
 BAD = [
-    ("TIME", {"time": [1.0, 0.0]}, "time runs backwards"), ("TIME", {"time": [0.0, np.nan]}, "time is not a number"),
-    ("TIME", {"time": [-1.0, 0.0]}, "time is negative"), ("EVID", {"evid": [0, 5]}, "unknown event"),
-    ("AMT", {"amount": [0.0, np.inf]}, "amount is not a number"), ("AMT", {"amount": [0.0, -2.0]}, "amount is negative"),
-    ("AMT", {"evid": [0, 1], "rate": [0.0, 2.0]}, "an infusion without amount"), ("RATE", {"rate": [0.0, -3.0]}, "impossible rate"),
-    ("RATE", {"rate": [0.0, np.inf]}, "impossible rate"), ("SS", {"steady_state": [0, 3]}, "unknown steady state"),
+    ("TIME", {"time": [1.0, 0.0]}, "time runs backwards"),
+    ("TIME", {"time": [0.0, np.nan]}, "time is not a number"),
+    ("TIME", {"time": [-1.0, 0.0]}, "time is negative"),
+    ("EVID", {"evid": [0, 5]}, "unknown event"),
+    ("AMT", {"amount": [0.0, np.inf]}, "amount is not a number"),
+    ("AMT", {"amount": [0.0, -2.0]}, "amount is negative"),
+    ("AMT", {"evid": [0, 1], "rate": [0.0, 2.0]}, "an infusion without amount"),
+    ("RATE", {"rate": [0.0, -3.0]}, "impossible rate"),
+    ("RATE", {"rate": [0.0, np.inf]}, "impossible rate"),
+    ("SS", {"steady_state": [0, 3]}, "unknown steady state"),
     ("II", {"evid": [0, 1], "amount": 1.0, "steady_state": [0, 1]}, "a steady state without interval"),
-    ("II", {"interval": [0.0, -1.0]}, "interval is not 0 or more"), ("ADDL", {"additional": [0, -1]}, "negative number"),
+    ("II", {"interval": [0.0, -1.0]}, "interval is not 0 or more"),
+    ("ADDL", {"additional": [0, -1]}, "negative number"),
     ("II", {"evid": [0, 1], "amount": 1.0, "additional": [0, 2]}, "additional doses without interval"),
     ("CMT", {"port": [0, -1]}, "negative compartment number"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("column", "given_columns", "words"), BAD, ids=[w for _, _, w in BAD])

@@ -95,7 +95,9 @@ def drawn(random: np.random.Generator, modelled: bool) -> Schedule:
             out = out.merge(Schedule.of(t, evid=1, port=port, rate=random.uniform(1, 9), steady_state=1))
         else:
             steady = {"steady": 1, "added steady": 2}.get(str(kind), 0)
-            out = out.dose(t, amount, port=port, rate=rate, every=every, times=many, steady_state=steady, reset=kind == "reset and dose")
+            out = out.dose(
+                t, amount, port=port, rate=rate, every=every, times=many, steady_state=steady, reset=kind == "reset and dose"
+            )
     at = np.fromiter(times, float)[: random.integers(4, 20)]
     return out.observe(at).merge(Schedule.of(at[0] + 0.01, evid=2))
 
@@ -105,7 +107,16 @@ def parameters(random: np.random.Generator, subjects: int, active: bool) -> dict
     between = lambda low, high: random.uniform(low, high, subjects)  # noqa: E731
     v = {"CL": between(3, 9), "V1": between(20, 60), "Q": between(4, 15), "V2": between(10, 60), "KA": between(0.3, 2)}
     for n in (1, 2):
-        v |= {f"F{n}": between(0.3, 1.2), f"ALAG{n}": between(0, 3.5), f"D{n}": between(0.5, 20), f"R{n}": np.full(subjects, random.uniform(3, 40))} if active else {}
+        v |= (
+            {
+                f"F{n}": between(0.3, 1.2),
+                f"ALAG{n}": between(0, 3.5),
+                f"D{n}": between(0.5, 20),
+                f"R{n}": np.full(subjects, random.uniform(3, 40)),
+            }
+            if active
+            else {}
+        )
     return v
 
 
@@ -155,7 +166,9 @@ def test_a_shared_schedule_gives_what_separate_ones_give() -> None:
     values = parameters(random, 6, False)
     shared = simulate(model, schedule, values).outputs["cp"]
     other = Subject("other", drawn(random, False))
-    apart = simulate(model, [*(Subject(str(i), schedule) for i in range(6)), other], {k: np.append(v, v[0]) for k, v in values.items()})
+    apart = simulate(
+        model, [*(Subject(str(i), schedule) for i in range(6)), other], {k: np.append(v, v[0]) for k, v in values.items()}
+    )
     np.testing.assert_allclose(apart.outputs["cp"][:6, : len(schedule)], shared, rtol=1e-12, atol=1e-12)
 
 
@@ -184,5 +197,7 @@ def test_a_lagged_dose_given_before_a_reset_never_arrives() -> None:
 
 
 def test_a_dose_into_a_port_that_is_not_there_is_refused() -> None:
-    with pytest.raises(DataError, match=r"column CMT, value '3': subject 1: no such compartment in pk1_iv; use one of: 1 central"):
+    with pytest.raises(
+        DataError, match=r"column CMT, value '3': subject 1: no such compartment in pk1_iv; use one of: 1 central"
+    ):
         read_out(Schedule().dose(0.0, 100.0, port=3).observe(1.0))

@@ -88,7 +88,7 @@ def advance(
 
     `rhs(t, y)` gives the derivative (same structure as `y`); `t`, `t0`, `dt` and every entry of `y` have shape (lanes,). `dt` is
     at least 0; lanes with 0 stay, and a block of nothing else costs three evaluations of `rhs`. `method` is one of `METHODS`.
-    The error of a step, over atol + rtol·|y|, is at most 1 in each state of each lane. `max_steps` bounds the steps, accepted
+    The error of a step, over atol + rtol·|y|, is at most 1 in the root mean square over the states of each lane. `max_steps` bounds the steps, accepted
     or not, of one segment: at that number the lanes that need so many are given up. Lanes in `control.failed` are NaN.
     """
     if method not in METHODS:
@@ -107,7 +107,7 @@ def advance(
 
     def go_on(w: _Walk) -> _Walk:
         w = phases[0](w) if len(phases) == 1 else lax.cond(w.control.stiff, phases[1], phases[0], w)
-        return _give_up(w, t0, clock, max_steps)
+        return lax.cond(w.trouble, lambda w: _give_up(w, t0, clock, max_steps), lambda w: w, w)
 
     walk = lax.while_loop(lambda w: w.s < 1, go_on, walk)
     return _finish(f, t0, dt, tree, old, walk)
@@ -125,7 +125,7 @@ def _begin(
     live = (fixed_dt > 0) & ~control.failed
     clock = jnp.where(live, dt, 0)
     span = jnp.max(lax.stop_gradient(clock), initial=0)
-    step = jnp.where(control.step > 0, control.step, _first_step(y, slope, live, rtol, atol))
+    step = lax.cond(control.step > 0, lambda: control.step, lambda: _first_step(y, slope, live, rtol, atol))
     h = jnp.where(span > 0, jnp.minimum(step / jnp.where(span > 0, span, 1), CARRIED), 1)
     s = jnp.where(span > 0, 0, 1).astype(h.dtype)
     zero = jnp.zeros((), jnp.int32)
@@ -205,9 +205,10 @@ def _judge(
     max_steps: int,
 ) -> _Walk:
     """Accept the step, or reject it, for the whole block; choose the next one."""
-    lane = top = jnp.zeros_like(w.lane_error)
+    squares = top = jnp.zeros_like(w.lane_error)
     for e, scale in zip(lax.stop_gradient(error), _scales(w.y, new, rtol, atol), strict=True):
-        lane, top = jnp.maximum(lane, jnp.abs(e) / scale), jnp.maximum(top, scale)
+        squares, top = squares + (e / scale) ** 2, jnp.maximum(top, scale)
+    lane = jnp.sqrt(squares / len(new))
     lane = jnp.where(w.live, jnp.where(lane + top < jnp.inf, lane, HUGE), 0)  # false where either is NaN or infinite
     worst = jnp.max(lane)
     ok = worst <= 1
@@ -255,17 +256,19 @@ def _finish(f: Slope, t0: Array, dt: Array, tree: Any, old: tuple[Array, ...], w
     """States at the end. Lanes with dt = 0 get a midpoint step, which leaves them as they are but is differentiable in dt."""
     still = lax.stop_gradient(dt) == 0
 
-    def guarded(values: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(jnp.where(jnp.isfinite(v), v, 0) for v in values)
+    def stay(values: tuple[Array, ...]) -> tuple[Array, ...]:
+        middle = tuple(v + dt / 2 * k for v, k in zip(old, _guarded(f(t0, old)), strict=True))
+        rate = _guarded(f(t0 + dt / 2, middle))
+        return tuple(jnp.where(still, a + dt * k, b) for a, b, k in zip(old, values, rate, strict=True))
 
-    middle = tuple(v + dt / 2 * k for v, k in zip(old, guarded(f(t0, old)), strict=True))
-    rate = guarded(f(t0 + dt / 2, middle))
-    out = []
-    for before, after, k in zip(old, w.y, rate, strict=True):
-        moved = jnp.where(still, before + dt * k, after)
-        out.append(jnp.where(w.control.failed, jnp.nan, moved))
+    out = lax.cond(jnp.any(still), stay, lambda values: values, w.y)
+    out = tuple(jnp.where(w.control.failed, jnp.nan, v) for v in out)
     step = jnp.where(w.span > 0, w.h * w.span, w.control.step)
     return jax.tree.unflatten(tree, out), w.control._replace(step=step)
+
+
+def _guarded(values: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(jnp.where(jnp.isfinite(v), v, 0) for v in values)
 
 
 def _mark(control: Control, lanes: Array, time: Array) -> Control:

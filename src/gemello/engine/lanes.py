@@ -74,11 +74,13 @@ def _program(fn: Callable[[Any, Any], Any], devices: int) -> Any:
     def queue(shared: Any, blocks: Any) -> Any:
         return jax.lax.map(lambda b: fn(shared, b), blocks)
 
+    # on a CPU the older emitters make kernels of a few lanes that are half again as fast (design/adaptive_methods.py)
+    options = {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else None
     if devices == 1:
-        return jax.jit(queue)
+        return jax.jit(queue, compiler_options=options)
     mesh = jax.make_mesh((devices,), ("devices",), devices=jax.devices()[:devices])
     spec = PartitionSpec("devices")
-    return jax.jit(jax.shard_map(queue, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False))
+    return jax.jit(jax.shard_map(queue, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False), compiler_options=options)
 
 
 class Cut(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from gemello.engine import adaptive
 from gemello.engine.events import Actions, Held, act, resolve
+from gemello.engine.reduce import reduced
 from gemello.engine.plan import PAD, START, STEADY, STEADY_RATE, Plan, Repeats, Slots, Solved
 from gemello.engine.solvers.linear import expm_propagator
 from gemello.engine.solvers.repeated import reach, repeated
@@ -34,6 +35,9 @@ def solve(
     records: (records, lanes) or (records, 1), the slot at which each record is read out.
     """
     lanes = max(v.shape[-1] for v in (*jax.tree.leaves(p), *slots))
+    chosen = range(len(system.outputs)) if outputs is None else outputs
+    if plan.method in adaptive.METHODS and not states:
+        system, plan = reduced(system, plan, _row(p, jnp.zeros(lanes, int), plan), chosen, lanes)
     actions, where = resolve(slots, p, plan)
     first = _row(p, jnp.broadcast_to(actions.segment[0], (lanes,)), plan)
     fill = lambda v: jnp.broadcast_to(jnp.asarray(v, actions.time.dtype), (lanes,))  # noqa: E731
@@ -69,7 +73,6 @@ def solve(
             return slot(carry, here)
         return jax.lax.cond(jnp.all(here[0].kind == PAD), quiet, slot, carry, here)
 
-    chosen = range(len(system.outputs)) if outputs is None else outputs
     start = fill(actions.time[0])
     (_, _, _, control), seen = jax.lax.scan(body, (start, y, held, control), (actions, repeats.which if repeats is not None and known else None))
     pick = _picker(records, where, lanes)

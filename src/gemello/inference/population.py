@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from gemello.base.errors import ConvergenceError, DataError, ModelError, UnsupportedError
 from gemello.base.provenance import Provenance
 from gemello.engine.lanes import map_blocks, precision
+from gemello.engine.solve import LINEAR
 from gemello.inference import fo, focei
 from gemello.inference.laplace import modes
 from gemello.inference.layout import Layout, layout
@@ -23,6 +24,9 @@ from gemello.model.schedule import Subject
 
 METHODS = ("fo", "focei")
 DECREMENT = 1e-4  # converged: a full Newton step would lower the objective by less than this
+CYCLES = 4  # quasi-Newton searches, each followed by Newton steps
+FLAT = 1e-4  # curvature below which a direction is not known: a standard error above 140 on the log scale
+BOUNDARY = 0.05  # curvature along log SD below which a variance is at its boundary, 0: a standard error above 6
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,16 @@ class _Objective:
         self.etas = np.zeros((len(data.subjects), len(plan_layout.etas)))
         self.best, self.trace, self.calls = np.inf, [], 0
 
-    def parts(self, x: NDArray[np.float64]) -> tuple[Any, Any, Any]:
-        """Objective (subjects,), gradient (subjects, x), etas (subjects, etas)."""
+    def parts(self, x: NDArray[np.float64]) -> tuple[Any, Any, Any, Any]:
+        """Objective (subjects,), gradient (subjects, x), etas (subjects, etas), what their search would still gain (subjects,)."""
         start = self.data.cut(self.etas.T)
         tree = self.data.blocks._replace(tree=(self.data.blocks.tree, start.tree))
         out = map_blocks(self.program, np.asarray(x, float), tree)
-        value, gradient, etas, _ = (self.data.in_subject_order(v) for v in out)
-        return value, gradient, etas
+        value, gradient, etas, decrement = (self.data.in_subject_order(v) for v in out)
+        return value, gradient, etas, decrement
 
     def __call__(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient, etas = self.parts(x)
+        value, gradient, etas, _ = self.parts(x)
         total, slope = float(value.sum()), gradient.sum(axis=0)
         self.calls += 1
         if not np.isfinite(total) or not np.isfinite(slope).all():
@@ -123,8 +127,20 @@ class _Objective:
                 self.report(len(self.trace), total)
         return total, slope
 
-    def hessian(self, x: NDArray[np.float64], step: float = 1e-4) -> NDArray[np.float64]:
+    def check_start(self, x: NDArray[np.float64]) -> None:
+        """Raise DataError, naming a subject, where the objective cannot be computed at x."""
+        value, gradient, _, _ = self.parts(x)
+        bad = ~(np.isfinite(value) & np.isfinite(gradient).all(axis=1))
+        if bad.any():
+            who = self.data.subjects[int(np.argmax(bad))].id
+            raise DataError(
+                f"model {self.data.model.name}: no objective at the start values for {bad.sum()} of {len(bad)} subjects, the first {who}",
+                column="start", remedy="give start values with predictions nearer to the data (a proportional error cannot be at a prediction of 0)",
+            )  # fmt: skip
+
+    def hessian(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Hessian of the objective by central differences of the exact gradient."""
+        step = 1e-4 if self.data.prepared.timeline.plan.method in LINEAR else 3e-3  # adaptive solvers: above their roughness
         columns = []
         for e in np.eye(len(x)) * step:
             columns.append((self.parts(x + e)[1].sum(axis=0) - self.parts(x - e)[1].sum(axis=0)) / (2 * step))
@@ -187,8 +203,8 @@ def fit(
         target = _Objective(data, shape, method, report)
         full = {r.name: float(values.get(r.name, r.value)) for r in model.parameters}
         x0 = shape.start(full, full, first_omega)
-        x, iterations = _minimise(target, x0, max_iterations)
-        x, hessian, decrement = _polish(target, x)
+        target.check_start(x0)
+        x, hessian, decrement, iterations = _search(target, x0, max_iterations)
         found = _result(model, method, data, target, x, hessian, decrement, iterations, out)
     columns = ("time", "evid", "port", "amount", "rate", "interval", "additional", "steady_state", "value", "output")
     hashed = {c: np.concatenate([getattr(s.schedule, c) for s in kept]) for c in columns}
@@ -211,6 +227,20 @@ def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], 
     if len(etas) and np.linalg.eigvalsh(omega).min() <= 0:
         raise ModelError(f"model {model.name}: the start of OMEGA is not positive definite; lower the covariances or raise the variances")
     return values, omega
+
+
+def _search(
+    target: _Objective, x: NDArray[np.float64], max_iterations: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int]:
+    """Quasi-Newton searches and Newton steps in turn: x, the Hessian there, what a Newton step would still gain, iterations."""
+    done = 0
+    for _ in range(CYCLES):
+        x, iterations = _minimise(target, x, max_iterations - done)
+        done += iterations
+        x, hessian, gain = _polish(target, x)
+        if gain < DECREMENT or done >= max_iterations:
+            break
+    return x, hessian, gain, done
 
 
 def _minimise(target: _Objective, x0: NDArray[np.float64], max_iterations: int) -> tuple[NDArray[np.float64], int]:
@@ -262,18 +292,24 @@ def _result(
     decrement: float, iterations: int, excluded: Sequence[tuple[str, str]],
 ) -> Fit:  # fmt: skip
     shape = target.layout
-    value, gradient, etas = target.parts(x)
+    value, gradient, etas, inner = target.parts(x)
     pop = jax.tree.map(np.asarray, shape.population(np.asarray(x)))
     natural = np.asarray(shape.natural(np.asarray(x)))
     slope = np.asarray(jax.jacfwd(shape.natural)(np.asarray(x)))
-    covariance, kind, sound = _covariance(hessian, gradient, slope)
+    edge = _at_boundary(shape, x, hessian)
+    unknown = _unknown(shape, hessian, edge)
+    covariance, kind = _covariance(hessian, gradient, slope, edge) if not unknown else (np.full_like(hessian, np.nan), "none")
     if method == "fo" and np.linalg.eigvalsh(pop.omega).min() > 1e-10 * np.trace(pop.omega):
         etas = modes(data, pop).eta  # post hoc: FO itself has none
     total = float(value.sum())
-    converged = bool(np.isfinite(total) and decrement < DECREMENT)
-    words = [f"the objective could still fall by {decrement:.2g}"] if not converged else []
-    if not sound:
-        words.append("the Hessian is not positive definite: some parameters are not identifiable from these data")
+    lost = [s.id for s, d in zip(data.subjects, inner, strict=True) if not d < DECREMENT]
+    wrong = [f"the objective could still fall by {decrement:.2g}"] if not decrement < DECREMENT else []
+    wrong += [f"no mode of the etas was found for subject {', '.join(lost[:3])}"] if lost else []
+    wrong += [unknown] if unknown else []
+    converged = bool(np.isfinite(total) and not wrong)
+    words = wrong or ["converged"]
+    if edge.any():
+        words.append(f"at the boundary, 0: {', '.join(n for n, at in zip(shape.names, edge, strict=True) if at)}")
     sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
     shrink = 1.0 - np.std(etas, axis=0, ddof=1) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore"):
@@ -283,19 +319,41 @@ def _result(
         {k: float(v) for k, v in pop.theta.items()}, pop.omega, shape.etas, {k: float(v) for k, v in pop.sigma.items()},
         shape.names, dict(zip(shape.names, map(float, natural), strict=True)), dict(zip(shape.names, map(float, se), strict=True)),
         covariance, kind, tuple(s.id for s in data.subjects), etas, value, dict(zip(shape.etas, map(float, shrink), strict=True)),
-        converged, "; ".join(words) or "converged", iterations, int(data.observations.sum()), tuple(target.trace), tuple(excluded),
+        converged, "; ".join(words), iterations, int(data.observations.sum()), tuple(target.trace), tuple(excluded),
     )  # fmt: skip
 
 
-def _covariance(hessian: NDArray[np.float64], gradient: NDArray[np.float64], slope: NDArray[np.float64]) -> tuple[NDArray[np.float64], str, bool]:
-    """Covariance of the natural estimates: R⁻¹SR⁻¹, or 2R⁻¹ with too few subjects for S; NaN where R is not positive definite."""
-    missing = np.full_like(hessian, np.nan)
+def _at_boundary(shape: Layout, x: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(x,) variances of etas that covary with no other and are 0 as far as the data can tell."""
+    alone = {b[0] for b in shape.blocks if len(b) == 1}
+    first = len(shape) - len(shape.elements)
+    out = np.zeros(len(shape), bool)
+    for k, (i, j) in enumerate(shape.elements, start=first):
+        flat = abs(hessian[k, k]) < BOUNDARY if shape.log_diagonal else abs(x[k]) < 1e-3
+        out[k] = i == j and shape.etas[i] in alone and flat
+    return out
+
+
+def _unknown(shape: Layout, hessian: NDArray[np.float64], edge: NDArray[np.bool_]) -> str:
+    """Which parameters the data do not tell apart, in words; empty where all are known."""
     if not np.isfinite(hessian).all():
-        return missing, "none", False
-    size = np.linalg.eigvalsh(hessian)
-    if size.min() <= 1e-9 * size.max():
-        return missing, "none", False
-    inverse = np.linalg.inv(hessian)
-    if len(gradient) > len(hessian):
-        return slope @ inverse @ (gradient.T @ gradient) @ inverse @ slope.T, "sandwich", True
-    return slope @ (2.0 * inverse) @ slope.T, "R", True
+        return "no curvature of the objective could be had"
+    inside = hessian[np.ix_(~edge, ~edge)]
+    size, directions = np.linalg.eigh(inside)
+    if not len(size) or size[0] > max(FLAT, 1e-9 * size[-1]):
+        return ""
+    names = np.array(shape.names)[~edge][np.abs(directions[:, 0]) > 0.3]
+    what = "these data do not tell" if size[0] > -1e-2 else "this is no minimum along"
+    return f"{what} {', '.join(names)}" + (" apart" if len(names) > 1 and size[0] > -1e-2 else "")
+
+
+def _covariance(
+    hessian: NDArray[np.float64], gradient: NDArray[np.float64], slope: NDArray[np.float64], edge: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], str]:
+    """Covariance of the natural estimates: R⁻¹SR⁻¹, or 2R⁻¹ with too few subjects for S; NaN for variances at their boundary."""
+    inside = ~edge
+    inverse, scores, slope = np.linalg.inv(hessian[np.ix_(inside, inside)]), gradient[:, inside], slope[:, inside]
+    sandwich = len(gradient) > len(hessian)
+    covariance = slope @ (inverse @ (scores.T @ scores) @ inverse if sandwich else 2.0 * inverse) @ slope.T
+    covariance[edge, :] = covariance[:, edge] = np.nan
+    return covariance, "sandwich" if sandwich else "R"

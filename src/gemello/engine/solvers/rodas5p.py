@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from gemello.engine.solvers import lu
+from gemello.engine.solvers.dependence import dependence
 from gemello.engine.solvers.stages import Array, Slope, together
 
 ORDER = 5
@@ -75,32 +75,9 @@ def pattern(f: Slope, t: Array, y: tuple[Array, ...]) -> Pattern:
     """Structural non-zeros of the derivatives of `f`, by dependence of the traced equations on their inputs."""
     jaxpr = jax.make_jaxpr(f)(t, y).jaxpr
     inputs = [frozenset([k]) for k in range(1 + len(y))]
-    outputs = _dependence(jaxpr, inputs)
+    outputs = dependence(jaxpr, inputs, derivative=True)
     entries = tuple(tuple(1 + j in d for j in range(len(y))) for d in outputs)
     return Pattern(entries, tuple(0 in d for d in outputs))
-
-
-def _dependence(jaxpr: Any, inputs: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """For each output, the inputs on which its derivative may depend; comparisons and integers carry none."""
-    nothing: frozenset[int] = frozenset()
-    known = dict(zip(jaxpr.invars, inputs, strict=True))
-
-    def of(v: Any) -> frozenset[int]:
-        return nothing if isinstance(v, core.Literal) else known.get(v, nothing)
-
-    for eqn in jaxpr.eqns:
-        given = [of(v) for v in eqn.invars]
-        inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit", "closed_call", "remat", "checkpoint") else None
-        inner = inner if inner is not None else eqn.params.get("call_jaxpr")
-        if inner is not None and len(getattr(inner, "jaxpr", inner).invars) == len(given):
-            found = _dependence(getattr(inner, "jaxpr", inner), given)
-        elif eqn.primitive.name == "stop_gradient":
-            found = [nothing] * len(eqn.outvars)
-        else:
-            found = [nothing.union(*given)] * len(eqn.outvars)
-        for v, d in zip(eqn.outvars, found, strict=True):
-            known[v] = d if jnp.issubdtype(v.aval.dtype, jnp.inexact) else nothing
-    return [of(v) for v in jaxpr.outvars]
 
 
 def derivatives(f: Slope, t: Array, y: tuple[Array, ...], where: Pattern) -> tuple[list[list[Array | None]], list[Array | None]]:

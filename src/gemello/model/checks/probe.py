@@ -185,7 +185,9 @@ class Probe:
 
     def _schedule(self, modelled: bool) -> Schedule:
         s, discrete = self.scales, not self.model.has("derivative")
-        times = np.concatenate([np.geomspace(0.313 * s.fast, 3.17 * s.slow, RECORDS - 4), s.slow * np.array([0.41, 0.93, 1.57, 2.21])])
+        times = np.concatenate(
+            [np.geomspace(0.313 * s.fast, 3.17 * s.slow, RECORDS - 4), s.slow * np.array([0.41, 0.93, 1.57, 2.21])]
+        )
         out = Schedule.of(0.0, evid=2).observe(np.unique(times))
         for i, (q, a) in enumerate(zip(self.model.ports, s.amounts, strict=True)):
             shift = 0.037 * i * s.slow
@@ -223,7 +225,12 @@ class Probe:
     def rough_point(self) -> Point:
         """Arguments of the right shapes, for what asks for no more: it needs no solution."""
         one = jnp.ones(LANES)
-        return Point(one, self.model.state_type(*(one for _ in self.model.states)), self.p, self.model.signal_type(*(one for _ in self.no_signal)))
+        return Point(
+            one,
+            self.model.state_type(*(one for _ in self.model.states)),
+            self.p,
+            self.model.signal_type(*(one for _ in self.no_signal)),
+        )
 
     @cached_property
     def point(self) -> Point:
@@ -231,7 +238,10 @@ class Probe:
         random = generator(1, "point")
         after = np.flatnonzero(self.looks)[np.linspace(1, self.looks.sum() - 1, LANES).astype(int)]
         visited = [v[np.arange(LANES), after] for v in self.trajectories.states.values()]
-        y = [v * np.exp(random.uniform(-0.3, 0.3, LANES)) + random.uniform(0.01, 0.02, LANES) * (np.abs(v).max() or 1.0) for v in visited]
+        y = [
+            v * np.exp(random.uniform(-0.3, 0.3, LANES)) + random.uniform(0.01, 0.02, LANES) * (np.abs(v).max() or 1.0)
+            for v in visited
+        ]
         u = self.model.signal_type(*(jnp.asarray(random.uniform(0.5, 1.5, LANES)) for _ in self.model.signal_type._fields))
         t = jnp.asarray(self.schedule.time[after])
         return Point(t, self.model.state_type(*map(jnp.asarray, y)), self.p, u)
