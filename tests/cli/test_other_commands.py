@@ -126,7 +126,12 @@ def case(**change: Any) -> dict[str, Any]:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A domain `toy` whose parts the test sets."""
-    parts = SimpleNamespace(checks=[check("one", True)], cases=[case()], demo=lambda say: say("step") or "the end")
+
+    def demo(output: Path | None, seed: int, progress: Callable[[str], None]) -> tuple[Path, tuple[str, ...]]:
+        progress("step")
+        return Path("report.html"), (f"the end, seed {seed}",)
+
+    parts = SimpleNamespace(checks=[check("one", True)], cases=[case()], demo=demo)
     modules = {
         "validate": SimpleNamespace(checks=lambda: iter(parts.checks)),
         "benchmark": SimpleNamespace(cases=lambda: iter(parts.cases)),
@@ -176,8 +181,8 @@ def test_benchmark_prints_its_cases(gemello: Gemello, toy: SimpleNamespace) -> N
 
 
 def test_demo_reports_steps_and_prints_its_text(gemello: Gemello, toy: SimpleNamespace) -> None:
-    done = gemello("demo", "toy")
-    assert (done.status, done.out) == (0, "the end\n")
+    done = gemello("demo", "toy", "--seed", "3")
+    assert (done.status, done.out) == (0, f"the end, seed 3\nReport: {Path('report.html').resolve()}\n")
     assert "step" in done.err
 
 

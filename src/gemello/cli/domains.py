@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,13 +45,18 @@ def benchmark(domain: Domain, json: Json = False) -> None:
         output.table(CASE, [[r[k] for k in CASE] for r in rows])
 
 
-def demo(domain: Annotated[str, typer.Argument(help="A domain.")] = "pharmacology") -> None:
-    """Show a domain at work, on data that come with it."""
-    run = _part(domain, "demo").run
+def demo(
+    domain: Annotated[str, typer.Argument(help="A domain.")] = "pharmacology",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; a name of its own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 20,
+) -> None:
+    """Show a domain at work on data that come with it: fit, twin, forecast, decision and a report, whose path is printed."""
+    target = output.check_target(out) if out is not None else None
     with output.progress(f"Demo of {domain}") as say:
-        text = run(say)
-    if text is not None:
-        print(text)
+        path, summary = _part(domain, "demo").run(output=target, seed=seed, progress=say)
+    print("\n".join((*summary, f"Report: {path.resolve()}")))
 
 
 def _part(domain: str, part: str) -> Any:

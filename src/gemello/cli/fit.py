@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from gemello.cli.simulate import Column, Data, Json, ModelName, Observed, UnitsO
 
 if TYPE_CHECKING:
     from gemello.inference.population import Fit
+    from gemello.model.contract import Model
+    from gemello.model.schedule import Subject
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,7 +66,7 @@ def fit(
             model, dataset.subjects, method, start=start, bind=bind, estimate=_names(estimate), omega=_blocks(omega),
             excluded=dataset.excluded, notes=dataset.notes, report=lambda i, v: say(f"{method.upper()} iteration {i}: objective {v:.4f}"),
         )  # fmt: skip
-    _write(found, targets)
+    _write(found, targets, model, dataset.subjects, bind)
     if json:
         output.to_json(found.to_dict())
     else:
@@ -71,7 +74,7 @@ def fit(
     found.check()
 
 
-def _write(found: Fit, targets: list[Path | None]) -> None:
+def _write(found: Fit, targets: list[Path | None], model: Model, subjects: Sequence[Subject], bind: dict[str, str]) -> None:
     import json  # noqa: PLC0415
 
     if targets[0] is not None:
@@ -80,7 +83,7 @@ def _write(found: Fit, targets: list[Path | None]) -> None:
     if targets[1] is not None:
         from gemello.report import fit_report  # noqa: PLC0415
 
-        output.write_whole(targets[1], lambda p: fit_report(found, path=p))
+        output.write_whole(targets[1], lambda p: fit_report(found, model, [s for s in subjects if s.id in found.ids], path=p, bind=bind))
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -92,13 +92,17 @@ class Layout:
         sigma = {e.name: e.forward(x[n + i]) for i, e in enumerate(self.sigmas)}
         theta.update({k: jnp.asarray(v, x.dtype) for k, v in self.fixed_theta})
         sigma.update({k: jnp.asarray(v, x.dtype) for k, v in self.fixed_sigma})
-        size = len(self.etas)
-        factor = jnp.zeros((size, size), x.dtype)
-        for k, (i, j) in enumerate(self.elements):
-            v = x[n + m + k]
-            entry = jnp.exp(v) if i == j and self.log_diagonal else v * self.scale[i]
-            factor = factor.at[i, j].set(entry)
+        factor = self.factor(x)
         return Population(theta, factor @ factor.T, sigma)
+
+    def factor(self, x: Any) -> Any:
+        """Lower triangular factor of OMEGA at x, (etas, etas); without log_diagonal it may be singular."""
+        size, first = len(self.etas), len(self.thetas) + len(self.sigmas)
+        out = jnp.zeros((size, size), x.dtype)
+        for k, (i, j) in enumerate(self.elements):
+            v = x[first + k]
+            out = out.at[i, j].set(jnp.exp(v) if i == j and self.log_diagonal else v * self.scale[i])
+        return out
 
     def natural(self, x: Any) -> Any:
         """Estimated natural quantities in the order of `names`: thetas, residual SDs, elements of OMEGA."""

@@ -5,7 +5,8 @@ A domain is a package named by an entry point of the group `gemello.domains` (th
     registry.MODELS      dictionary from a model's name to "module:attribute"
     validate.checks()    generator of dictionaries check, value, reference, tolerance, source, passed
     benchmark.cases()    generator of dictionaries case, ours, peer, peer_version, unit, ratio, bar
-    demo.run(progress)   shows the domain at work; calls progress(text) at each step, returns the text to print (or None)
+    demo.run(output, seed, progress)   shows the domain at work; calls progress(text) at each step, gives the
+                         report's path and the result in a few lines
 """
 
 from __future__ import annotations

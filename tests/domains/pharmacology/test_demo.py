@@ -95,7 +95,7 @@ def test_run_writes_the_report_and_tells_every_step(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(demonstration, "compute", lambda seed, say, patient: demo())
     monkeypatch.chdir(tmp_path)
     told: list[str] = []
-    path = front.run(progress=told.append)
+    path, summary = front.run(progress=told.append)
     assert path.resolve() == (tmp_path / front.NAME).resolve()
     assert list(tmp_path.iterdir()) == [tmp_path / front.NAME]
     assert told[0] == "Starting JAX"
@@ -104,7 +104,7 @@ def test_run_writes_the_report_and_tells_every_step(tmp_path: Path, monkeypatch:
         assert remark in text
     chosen = demo().decision.chosen
     assert chosen is not None
-    assert any(chosen.candidate.label in line for line in told)
+    assert any(chosen.candidate.label in line for line in summary)
 
 
 def test_an_unknown_patient_is_refused() -> None:

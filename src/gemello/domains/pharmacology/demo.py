@@ -10,8 +10,10 @@ NAME = "gemello-demo-report.html"
 
 def run(
     output: Path | None = None, seed: int = 20, progress: Callable[[str], None] | None = None, *, patient: str = "12"
-) -> Path:
-    """Fit 11 real patients, forecast the twelfth, recommend a dose, write the report; returns its path.
+) -> tuple[Path, tuple[str, ...]]:
+    """Fit 12 real patients, forecast one of them from the others, recommend a dose, write the report.
+
+    Returns the report's path and the result in a few lines.
 
     output: default gemello-demo-report.html in the working folder. progress(text) is called at each step, the first time before
     anything slow is imported. patient: whose twin to show, "1" to "12". Raises DataError where the report cannot be written.
@@ -22,6 +24,4 @@ def run(
 
     found = demonstration.compute(seed, say, patient=patient)
     path = demonstration.write(found, Path(NAME) if output is None else Path(output), say)
-    for line in demonstration.summary(found):
-        say(line)
-    return path
+    return path, demonstration.summary(found)
