@@ -117,3 +117,28 @@ def test_names_become_types_that_are_shared() -> None:
     assert a.state_type is not b.state_type
     assert a.theta_type._fields == a.parameters.theta_names
     assert a.output_index("auc") == 1
+
+
+def test_a_negative_amount_is_refused_at_a_dose_port_only() -> None:
+    plan = Schedule.of([0.0, 1.0], evid=[1, 0], amount=[-2.0, 0.0], row=[2, 3])
+    with pytest.raises(DataError, match="row 2, column AMT, value '-2.0': subject 1: amount is negative; give 0 or more"):
+        simulate(registry.get("pk1_iv"), plan)
+
+
+def test_a_wrong_number_of_values_or_etas_is_refused() -> None:
+    model, plan = registry.get("pk1_iv"), Schedule().dose(0.0, 100.0).observe([1.0])
+    people = [Subject("1", plan), Subject("2", plan)]
+    with pytest.raises(ModelError, match=r"parameter CL: \(3,\) values for 2 subjects"):
+        simulate(model, people, {"CL": [1.0, 2.0, 3.0]})
+    with pytest.raises(ModelError, match=r"etas: shape \(3, 2\) for 2 subjects and 2 etas"):
+        simulate(model, people, etas=np.zeros((3, 2)))
+
+
+def test_a_steady_state_of_infusions_with_rates_that_differ() -> None:
+    """R1 = 3.8 runs 26 h of every 7.35 h: the slowest subject sets how many infusions overlap."""
+    model = registry.get("pk1_iv")
+    plan = Schedule.of([0.0, 5.0], evid=[1, 0], amount=[100.0, 0.0], rate=[-1.0, 0.0], interval=[7.35, 0.0], steady_state=[1, 0])
+    together = simulate(model, [Subject("1", plan), Subject("2", plan)], {"R1": [3.8, 40.0]}, outputs=["cp"]).check()
+    for k, rate in enumerate((3.8, 40.0)):
+        alone = simulate(model, plan, {"R1": rate}, outputs=["cp"]).check()
+        np.testing.assert_allclose(together.outputs["cp"][k], alone.outputs["cp"][0], rtol=1e-10)

@@ -108,10 +108,12 @@ def _check_events(faults: Faults, model: Model, s: Schedule) -> None:
     )
     lonely = dose & (s.interval > 0) & (s.additional == 0) & (s.steady_state == 0)
     faults.add(lonely, "II", "an interval without ADDL or SS", "give ADDL (further doses) or SS (steady state), or II 0")
-    signal = np.array([False, *(q.kind == "signal" for q in model.ports)])
+    signal_ports = np.array([False, *(q.kind == "signal" for q in model.ports)])
     index = np.where(dose & (s.port >= 0) & (s.port <= len(model.ports)), np.maximum(s.port, 1), 0)
+    signal = signal_ports[np.minimum(index, len(signal_ports) - 1)]
+    faults.add((s.amount < 0) & ~signal, "AMT", "amount is negative", "give 0 or more")
     faults.add(
-        signal[np.minimum(index, len(signal) - 1)] & (s.rate != 0),
+        signal & (s.rate != 0),
         "RATE",
         "a rate into a signal",
         "give the level as AMT and RATE 0",

@@ -296,9 +296,9 @@ def _result(
     pop = jax.tree.map(np.asarray, shape.population(np.asarray(x)))
     natural = np.asarray(shape.natural(np.asarray(x)))
     slope = np.asarray(jax.jacfwd(shape.natural)(np.asarray(x)))
-    edge = _at_boundary(shape, x, hessian)
+    edge, zero = _at_boundary(shape, x, hessian)
     unknown = _unknown(shape, hessian, edge)
-    covariance, kind = _covariance(hessian, gradient, slope, edge) if not unknown else (np.full_like(hessian, np.nan), "none")
+    covariance, kind = (np.full_like(hessian, np.nan), "none") if unknown else _covariance(hessian, gradient, slope, edge, zero)
     if method == "fo" and np.linalg.eigvalsh(pop.omega).min() > 1e-10 * np.trace(pop.omega):
         etas = modes(data, pop).eta  # post hoc: FO itself has none
     total = float(value.sum())
@@ -308,8 +308,9 @@ def _result(
     wrong += [unknown] if unknown else []
     converged = bool(np.isfinite(total) and not wrong)
     words = wrong or ["converged"]
-    if edge.any():
-        words.append(f"at the boundary, 0: {', '.join(n for n, at in zip(shape.names, edge, strict=True) if at)}")
+    named = lambda mask: ", ".join(n for n, at in zip(shape.names, mask, strict=True) if at)  # noqa: E731
+    words += [f"at the boundary, 0: {named(zero)}"] if zero.any() else []
+    words += [f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do"] if (edge & ~zero).any() else []
     sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
     shrink = 1.0 - np.std(etas, axis=0, ddof=1) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore"):
@@ -323,15 +324,20 @@ def _result(
     )  # fmt: skip
 
 
-def _at_boundary(shape: Layout, x: NDArray[np.float64], hessian: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(x,) variances of etas that covary with no other and are 0 as far as the data can tell."""
+def _at_boundary(
+    shape: Layout, x: NDArray[np.float64], hessian: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(x,) diagonal elements of OMEGA's factor that are 0 as far as the data can tell, and which of them are whole variances."""
     alone = {b[0] for b in shape.blocks if len(b) == 1}
     first = len(shape) - len(shape.elements)
-    out = np.zeros(len(shape), bool)
+    edge, zero = np.zeros(len(shape), bool), np.zeros(len(shape), bool)
     for k, (i, j) in enumerate(shape.elements, start=first):
-        flat = abs(hessian[k, k]) < BOUNDARY if shape.log_diagonal else abs(x[k]) < 1e-3
-        out[k] = i == j and shape.etas[i] in alone and flat
-    return out
+        if i == j and shape.log_diagonal:
+            edge[k] = abs(hessian[k, k]) < BOUNDARY
+        elif i == j:
+            edge[k] = abs(x[k]) < 1e-3 and shape.etas[i] in alone  # a singular block is no edge in this coordinate
+        zero[k] = edge[k] and shape.etas[i] in alone
+    return edge, zero
 
 
 def _unknown(shape: Layout, hessian: NDArray[np.float64], edge: NDArray[np.bool_]) -> str:
@@ -348,12 +354,16 @@ def _unknown(shape: Layout, hessian: NDArray[np.float64], edge: NDArray[np.bool_
 
 
 def _covariance(
-    hessian: NDArray[np.float64], gradient: NDArray[np.float64], slope: NDArray[np.float64], edge: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], str]:
-    """Covariance of the natural estimates: R⁻¹SR⁻¹, or 2R⁻¹ with too few subjects for S; NaN for variances at their boundary."""
+    hessian: NDArray[np.float64], gradient: NDArray[np.float64], slope: NDArray[np.float64],
+    edge: NDArray[np.bool_], zero: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], str]:  # fmt: skip
+    """Covariance of the natural estimates, coordinates at an edge held there: R⁻¹SR⁻¹, or 2R⁻¹ with too few subjects for S.
+
+    NaN for variances that are 0.
+    """
     inside = ~edge
     inverse, scores, slope = np.linalg.inv(hessian[np.ix_(inside, inside)]), gradient[:, inside], slope[:, inside]
     sandwich = len(gradient) > len(hessian)
     covariance = slope @ (inverse @ (scores.T @ scores) @ inverse if sandwich else 2.0 * inverse) @ slope.T
-    covariance[edge, :] = covariance[:, edge] = np.nan
+    covariance[zero, :] = covariance[:, zero] = np.nan
     return covariance, "sandwich" if sandwich else "R"

@@ -22,7 +22,7 @@ import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gemello.base.errors import ModelError
 from gemello.model.card import Card
@@ -76,14 +76,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Covariate:
-    """A property of the subject that the equations use, with the range of the population that the model was built on."""
+    """A property of the subject that the equations use, with the range of the population that the model was built on.
+
+    Outside [lower, upper] a twin makes no decision (DomainError) unless told to; outside `possible` the value is refused.
+    """
 
     name: str
     unit: str
     lower: float
     upper: float
     reference: float
-    possible: tuple[float, float] = (0.0, float("inf"))  # outside: impossible, refused; outside [lower, upper]: DomainError
+    possible: tuple[float, float] = (0.0, float("inf"))
     categorical: tuple[float, ...] | None = None
 
 
@@ -97,9 +100,9 @@ class Balance(NamedTuple):
 class Model(abc.ABC):
     """The contract. Leaves of this class are final: wrap a model, do not derive from a leaf."""
 
-    name: ClassVar[str] | str
-    version: ClassVar[str] | str
-    time_unit: ClassVar[str] | str
+    name: str
+    version: str
+    time_unit: str
     states: Mapping[str, str]  # name -> unit
     outputs: tuple[Output, ...]
     ports: tuple[Port, ...] = ()
@@ -108,6 +111,7 @@ class Model(abc.ABC):
     accumulators: tuple[str, ...] = ()  # states that only integrate others (an AUC): without a steady state, 0 after a reset
     parameters: ParameterTable
     card: Card
+    unit_literals: str = ""  # why equations hold numbers with units (a fit of ion channels): they are not checked by rescaling
     method: str = "auto"  # auto, closed, expm, tsit5, rodas5p, discrete
     tolerances: tuple[float, float] = (1e-6, 1e-8)  # relative, absolute (in the states' units)
 

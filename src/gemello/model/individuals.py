@@ -67,7 +67,7 @@ def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bo
     n = len(subjects)
     for k, c in enumerate(model.covariates):
         for s, v in zip(subjects, columns[k * n : (k + 1) * n], strict=True):
-            bad = ~((v >= c.possible[0]) & (v <= c.possible[1]))
+            bad = ~((v >= c.possible[0]) & (v <= c.possible[1]) & np.isfinite(v))
             if c.categorical:
                 bad |= ~np.isin(v, c.categorical)
             if bad.any():

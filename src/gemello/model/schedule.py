@@ -216,7 +216,6 @@ def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bo
         (backwards, "TIME", s.time, BACKWARDS, "sort the records of each subject by time"),
         (~np.isin(s.evid, (0, 1, 2, 3, 4)), "EVID", s.evid, "unknown event", "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"),
         (~np.isfinite(s.amount), "AMT", s.amount, "amount is not a number", "give a finite amount"),
-        (s.amount < 0, "AMT", s.amount, "amount is negative", "give 0 or more"),
         ((s.rate < 0) & ~np.isin(s.rate, (-1, -2)) | ~np.isfinite(s.rate), "RATE", s.rate, "impossible rate", "use 0 (bolus), a rate, -1 or -2"),
         (dose & (s.amount == 0) & ~constant & (s.rate != 0), "AMT", s.amount, "an infusion without amount", "give AMT, or SS=1 with RATE and II=0"),
         (~np.isin(s.steady_state, (0, 1, 2)), "SS", s.steady_state, "unknown steady state", "use 0, 1 or 2"),

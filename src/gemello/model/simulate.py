@@ -103,23 +103,25 @@ def prepare(
     estimated: parameters that will change later although they are at a trivial value now (a lag of 0, an F of 1).
     """
     if isinstance(subjects, Schedule):
-        lanes = max([1, *(np.size(v) for v in (values or {}).values())])
+        lanes = max([1, *(np.size(v) for v in (values or {}).values() if np.ndim(v))])
         subjects = [Subject(str(i + 1), subjects) for i in range(lanes)]
     subjects = tuple(subjects)
     if not subjects:
         raise DataError("no subjects", remedy="give at least one")
     check_subjects(subjects)
     chosen = _method(model, method)
-    check_values(model, values or {})
+    check_values(model, values or {}, len(subjects))
     cov, varies = covariate_arrays(model, subjects)
     bound, bound_varies = bound_arrays(model, bind or {}, subjects)
     check_values(model, bound)
-    largest, active = _port_parameters(model, values or {}, bound, estimated)
+    seen = _port_parameters(model, values or {}, bound, cov)
+    active = frozenset(n for n, v in seen.items() if n in estimated or _may_move(model, n) or np.any(v != _trivial(model, n)))
     loose = (rtol if rtol is not None else model.tolerances[0], atol if atol is not None else model.tolerances[1])
+    extremes = {n: _extremes(model, n, v, estimated) for n, v in seen.items()}
     timeline = compile_timeline(
-        model, subjects, active=active, largest=largest, varying=varies or bound_varies, method=chosen, rtol=loose[0], atol=loose[1]
+        model, subjects, active=active, extremes=extremes, varying=varies or bound_varies, method=chosen, rtol=loose[0], atol=loose[1]
     )
-    _check_steady_lags(subjects, largest, model, timeline, values or {}, bound)
+    _check_steady_lags(subjects, seen, model)
     depth = timeline.records.shape[0]
     fit = lambda v: _to_depth(np.asarray(v, float), depth)[..., timeline.order]  # noqa: E731
     return Prepared(model, subjects, timeline, type(cov)(*map(fit, cov)), {k: fit(v) for k, v in bound.items()})
@@ -137,46 +139,63 @@ def _method(model: Model, method: str | None) -> str:
     return chosen
 
 
-def check_values(model: Model, values: Mapping[str, ArrayLike]) -> None:
-    """Raise ModelError for an unknown parameter, a value that is not a number, or one outside its range."""
+def check_values(model: Model, values: Mapping[str, ArrayLike], lanes: int | None = None) -> None:
+    """Raise ModelError for an unknown parameter, a value that is not a number, one outside its range, or a wrong number of them."""
     for name, v in values.items():
         row, x = model.parameters[name], np.asarray(v, float)
+        if lanes is not None and x.ndim and x.shape != (lanes,):
+            raise ModelError(f"parameter {name}: {x.shape} values for {lanes} subjects; give one, or one for each subject")
         bad = ~((x >= row.lower) & (x <= row.upper) & np.isfinite(x))
         if np.any(bad):
             value = float(np.atleast_1d(x)[np.atleast_1d(bad)][0])
             raise ModelError(f"parameter {name}, value {value:g} {row.unit}: outside [{row.lower:g}, {row.upper:g}]; give a value inside")
 
 
-def _port_parameters(model: Model, values: Mapping[str, ArrayLike], bound: Mapping[str, Any], estimated: frozenset[str]) -> tuple[dict[str, float], frozenset[str]]:
-    """Largest value of each lag, F, duration and rate, and the names that may differ from 0, 1, unset."""
-    largest, active = {}, set()
-    for q in model.ports:
-        for name, trivial in ((q.bioavailability, 1.0), (q.lag, 0.0), (q.duration, 0.0), (q.rate, 0.0)):
-            if name is None:
-                continue
-            derived = name not in model.parameters
-            v = np.nan if derived else np.asarray(bound.get(name, values.get(name, model.parameters[name].value)), float)
-            largest[name] = float(np.max(v))
-            varies = not derived and model.parameters[name].distribution != "none"
-            if derived or varies or name in estimated or np.any(v != trivial):
-                active.add(name)
-    return largest, frozenset(active)
+# ---- parameters of ports -------------------------------------------------------------------------------------------
+def _port_parameters(model: Model, values: Mapping[str, ArrayLike], bound: Mapping[str, Any], cov: Any) -> dict[str, NDArray[np.float64]]:
+    """Lag, F, duration and rate of every port, of individuals without etas: scalars, (subjects,) or (records, subjects)."""
+    names = {n for q in model.ports for n in (q.bioavailability, q.lag, q.duration, q.rate) if n is not None}
+    if not names:
+        return {}
+    with precision():
+        p = individual(model, theta_of(model, values, bound), (0.0,) * len(model.parameters.eta_names), cov)
+        return {n: np.asarray(getattr(p, n), float) for n in sorted(names)}
 
 
-def _check_steady_lags(subjects: Sequence[Subject], largest: Mapping[str, float], model: Model, timeline: Timeline, values: Any, bound: Any) -> None:
+def _trivial(model: Model, name: str) -> float:
+    """The value at which a port's parameter does nothing: F 1, else 0."""
+    return 1.0 if any(q.bioavailability == name for q in model.ports) else 0.0
+
+
+def _may_move(model: Model, name: str) -> bool:
+    """Whether individuals differ in it, or it is computed from others."""
+    return name not in model.parameters or model.parameters[name].distribution != "none"
+
+
+def _extremes(model: Model, name: str, v: NDArray[np.float64], estimated: frozenset[str]) -> tuple[float, float]:
+    """Smallest and largest value that a port's parameter is expected to take; twice as far where etas or a fit move it."""
+    room = 2.0 if name in estimated or _may_move(model, name) else 1.0
+    return float(np.min(v)) / room, float(np.max(v)) * room
+
+
+def _check_steady_lags(subjects: Sequence[Subject], seen: Mapping[str, NDArray[np.float64]], model: Model) -> None:
     """Refuse a steady state whose lag exceeds its interval (NONMEM gives negative amounts there)."""
     lags = [q.lag for q in model.ports]
+    longest = max((float(np.max(seen[n])) for n in lags if n is not None), default=0.0)
+    if longest <= 0:
+        return
     for lane, s in enumerate(subjects):
         c = s.schedule
-        for i in np.flatnonzero((c.steady_state > 0) & (c.interval > 0) & ((c.evid == 1) | (c.evid == 4))):
+        for i in np.flatnonzero((c.steady_state > 0) & (c.interval > 0) & ((c.evid == 1) | (c.evid == 4)) & (c.interval < longest)):
             name = lags[max(int(c.port[i]), 1) - 1]
-            if name is None or largest.get(name, 0.0) <= c.interval[i]:
+            if name is None:
                 continue
-            v = np.asarray(bound.get(name, values.get(name, model.parameters[name].value if name in model.parameters else 0.0)), float)
-            lag = v if v.ndim == 0 else v[lane] if v.ndim == 1 else v[i, lane]
+            v = seen[name]
+            lag = float(v if v.ndim == 0 else v[lane] if v.ndim == 1 else v[i, lane])
             if lag > c.interval[i]:
+                place = f"row {int(c.row[i])}, " if c.row[i] else ""
                 raise UnsupportedError(
-                    f"subject {s.id}, row {int(c.row[i])}, column SS: lag {name} = {float(lag):g} is longer than the dosing interval II = "
+                    f"subject {s.id}, {place}column SS: lag {name} = {lag:g} is longer than the dosing interval II = "
                     f"{c.interval[i]:g}; shorten the lag by a whole number of intervals, or write the doses out"
                 )
 
@@ -236,19 +255,23 @@ def solve_prepared(
     """`simulate` on a problem prepared before: only values and etas may differ (and no port parameter may become active)."""
     model, timeline = ready.model, ready.timeline
     order, lanes = timeline.order, ready.lanes
+    check_values(model, values, lanes)
     with precision():
         theta = theta_of(model, values, ready.bound, order)
-        e = np.zeros((lanes, len(model.parameters.eta_names))) if etas is None else np.asarray(etas, float)
+        size = (lanes, len(model.parameters.eta_names))
+        e = np.zeros(size) if etas is None else np.asarray(etas, float)
+        if e.shape != size:
+            raise ModelError(f"etas: shape {e.shape} for {lanes} subjects and {size[1]} etas; give {size}")
         p = individual(model, theta, tuple(e[order].T) if etas is not None else (0.0,) * e.shape[1], ready.cov)
         p = {k: np.asarray(v, float) for k, v in p._asdict().items()}
         same = {k: v for k, v in p.items() if v.ndim == 0}  # one value for all lanes: not copied to each
-        size = block or default_block(lanes, timeline.plan.method not in LINEAR)
+        width = block or default_block(lanes, timeline.plan.method not in LINEAR)
         table = {"timeline": (timeline.slots, timeline.records, timeline.repeats)}
         chosen = tuple(range(len(model.outputs)) if outputs is None else map(model.output_index, outputs))
         fn = block_solver(model, timeline.plan, timeline.shared, chosen, states)
         own = {"p": {k: np.broadcast_to(v, (*v.shape[:-1], lanes)) for k, v in p.items() if v.ndim}, "lane": np.zeros(lanes)}
         shared, per_lane = ({"p": same, **table}, own) if timeline.shared else ({"p": same}, {**own, **table})
-        seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, size), axis=-1)
+        seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, width), axis=-1)
         back = np.argsort(order, kind="stable")
         host = lambda v: v.T if timeline.shared else v[..., back].T  # noqa: E731
         values_of = {model.outputs[k].name: host(v) for k, v in zip(chosen, seen, strict=True)}

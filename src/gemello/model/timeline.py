@@ -88,7 +88,7 @@ def compile_timeline(
     subjects: Sequence[Subject],
     *,
     active: frozenset[str],
-    largest: Mapping[str, float],
+    extremes: Mapping[str, tuple[float, float]],
     varying: bool,
     method: str,
     rtol: float,
@@ -96,8 +96,8 @@ def compile_timeline(
 ) -> Timeline:
     """Slots for these subjects.
 
-    active: names of lag, F, duration and rate parameters that may differ from 0, 1, unset. largest: the largest value of
-    each over the subjects, which bounds how many earlier infusions may still run at a steady state.
+    active: names of lag, F, duration and rate parameters that may differ from 0, 1, unset. extremes: the smallest and largest
+    value of each, which bound how many earlier infusions may still run at a steady state.
     """
     shared = len(subjects) > 1 and not varying and _same(subjects)
     used = subjects[:1] if shared else subjects
@@ -108,13 +108,19 @@ def compile_timeline(
     ports = port_plans(model, active)
     signal = dose & np.array([ports[q].signal >= 0 if q < len(ports) else False for q in port], bool)
     _check_modelled(s, dose, port, ports, model, ids, lane)
+    negative = dose & (s.amount < 0) & ~signal
+    if negative.any():
+        k = int(np.argmax(negative))
+        raise DataError(
+            f"subject {ids[lane[k]]}: amount is negative", row=int(s.row[k]) or None, column="AMT", value=s.amount[k], remedy="give 0 or more"
+        )
     steady = dose & (s.steady_state > 0) & ~signal
     constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
     clean = (s.evid == 3) | (s.evid == 4) | (steady & (s.steady_state == 1))
     epoch = np.cumsum(clean)
     epoch -= np.repeat(*_start_values(epoch - clean, lane))
     infused = dose & (s.rate != 0) & ~constant & ~signal
-    copies = _copies(s, steady & infused, port, ports, largest)
+    copies = _copies(s, steady & infused, port, ports, extremes)
     lagged = any(q.lag for q in ports)
     dynamic = lagged or bool((infused & (s.rate < 0)).any()) or (bool(infused.any()) and any(q.bioavailability for q in ports))
 
@@ -186,18 +192,21 @@ def _check_modelled(
                 )  # fmt: skip
 
 
-def _copies(s: Schedule, which: NDArray[np.bool_], port: NDArray[np.int64], ports: Sequence[PortPlan], largest: Mapping[str, float]) -> NDArray[np.int64]:
+def _copies(
+    s: Schedule, which: NDArray[np.bool_], port: NDArray[np.int64], ports: Sequence[PortPlan], extremes: Mapping[str, tuple[float, float]]
+) -> NDArray[np.int64]:
     """(records,) how many earlier infusions may still run when a steady state begins."""
     out = np.zeros(len(s), int)
     for k in np.flatnonzero(which):
         q = ports[port[k]]
-        value = lambda name, default: largest.get(name, default) if name else default  # noqa: E731
-        amount = s.amount[k] * value(q.bioavailability, 1.0)
-        length = {-2: value(q.duration, 0.0), -1: amount / max(value(q.rate, 1.0), 1e-12)}.get(int(s.rate[k]), amount / s.rate[k])
-        spare = 1 if q.bioavailability or s.rate[k] < 0 or q.lag else 0
-        number = (length + value(q.lag, 0.0)) / s.interval[k]
-        if number > 1000:
+        least = lambda name, default: extremes[name][0] if name else default  # noqa: E731
+        most = lambda name, default: extremes[name][1] if name else default  # noqa: E731
+        amount = s.amount[k] * most(q.bioavailability, 1.0)
+        by_code = {-2: most(q.duration, 0.0), -1: amount / max(least(q.rate, 1.0), 1e-12)}
+        number = (by_code.get(int(s.rate[k]), amount / s.rate[k]) + most(q.lag, 0.0)) / s.interval[k]
+        if not number <= 1000:
             raise UnsupportedError(f"row {int(s.row[k])}: over 1000 overlapping infusions at a steady state; give a constant rate (II 0)")
+        spare = 1 if q.bioavailability or s.rate[k] < 0 or q.lag else 0
         out[k] = max(0, math.ceil(number - 1e-9) - 1) + spare
     return out
 

@@ -43,7 +43,7 @@ def units(x: Probe) -> str:
 
 def dimensions(x: Probe) -> str:
     """All base units are changed at once, as a change from gram to pound would: what the equations give must change with them."""
-    reason = getattr(x.model, "unit_literals", "")
+    reason = x.model.unit_literals
     if reason:
         return f"does not apply: {reason}"
     random = generator(1, "units")
