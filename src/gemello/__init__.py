@@ -34,6 +34,35 @@ _HOMES = {  # public name: module that it lives in
     "ParameterTable": "gemello.model.parameters",
     "Port": "gemello.model.contract",
     "Residual": "gemello.model.contract",
+    # models and domains by name
+    "benchmark": "gemello.model.registry",
+    "get": "gemello.model.registry",
+    "models": "gemello.model.registry",
+    "register": "gemello.model.registry",
+    "validate": "gemello.model.registry",
+    "Check": "gemello.model.conformance",
+    "conformance": "gemello.model.conformance",
+    # subjects and simulation
+    "Schedule": "gemello.model.schedule",
+    "Subject": "gemello.model.schedule",
+    "Trajectories": "gemello.model.simulate",
+    "simulate": "gemello.model.simulate",
+    # populations
+    "Fit": "gemello.inference.population",
+    "PopulationParameters": "gemello.model.population",
+    "fit": "gemello.inference.population",
+    # twins
+    "Constraint": "gemello.twin.goals",
+    "Decision": "gemello.twin.decide",
+    "Forecast": "gemello.twin.forecast",
+    "Grid": "gemello.twin.regimens",
+    "Posterior": "gemello.twin.posterior",
+    "Regimen": "gemello.twin.regimens",
+    "Target": "gemello.twin.goals",
+    "Twin": "gemello.twin.twin",
+    # reports
+    "fit_report": "gemello.report.page",
+    "twin_report": "gemello.report.page",
 }
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
@@ -46,7 +75,11 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.base.errors import SolverError as SolverError
     from gemello.base.errors import UnsupportedError as UnsupportedError
     from gemello.base.provenance import Provenance as Provenance
+    from gemello.inference.population import Fit as Fit
+    from gemello.inference.population import fit as fit
     from gemello.model.card import Card as Card
+    from gemello.model.conformance import Check as Check
+    from gemello.model.conformance import conformance as conformance
     from gemello.model.contract import Balance as Balance
     from gemello.model.contract import Covariate as Covariate
     from gemello.model.contract import Model as Model
@@ -55,6 +88,26 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.contract import Residual as Residual
     from gemello.model.parameters import Parameter as Parameter
     from gemello.model.parameters import ParameterTable as ParameterTable
+    from gemello.model.population import PopulationParameters as PopulationParameters
+    from gemello.model.registry import benchmark as benchmark
+    from gemello.model.registry import get as get
+    from gemello.model.registry import models as models
+    from gemello.model.registry import register as register
+    from gemello.model.registry import validate as validate
+    from gemello.model.schedule import Schedule as Schedule
+    from gemello.model.schedule import Subject as Subject
+    from gemello.model.simulate import simulate as simulate
+    from gemello.model.simulate import Trajectories as Trajectories
+    from gemello.report.page import fit_report as fit_report
+    from gemello.report.page import twin_report as twin_report
+    from gemello.twin.decide import Decision as Decision
+    from gemello.twin.forecast import Forecast as Forecast
+    from gemello.twin.goals import Constraint as Constraint
+    from gemello.twin.goals import Target as Target
+    from gemello.twin.posterior import Posterior as Posterior
+    from gemello.twin.regimens import Grid as Grid
+    from gemello.twin.regimens import Regimen as Regimen
+    from gemello.twin.twin import Twin as Twin
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the table is the list)
 

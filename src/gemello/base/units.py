@@ -37,4 +37,6 @@ def factor(given: str, wanted: str, column: str) -> float:
     try:
         return float(_registry().Quantity(1.0, _parsed(given)).to(_parsed(wanted)).magnitude)
     except Exception:
-        raise DataError(f"unit {given!r} is not a unit of {wanted!r}", column=column, remedy=f"give it in {wanted} or convertible") from None
+        raise DataError(
+            f"unit {given!r} is not a unit of {wanted!r}", column=column, remedy=f"give it in {wanted} or convertible"
+        ) from None

@@ -31,7 +31,9 @@ def fit(
     method: Annotated[str, typer.Option(help="fo or focei.")] = "focei",
     set_: Annotated[
         list[str],
-        typer.Option("--set", metavar="NAME=VALUE", help="A start value, a fixed parameter's value, or the column that holds it."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A start value, a fixed parameter's value, or the column that holds it."
+        ),
     ] = [],  # noqa: B006  (typer copies it)
     estimate: Annotated[str | None, typer.Option(help="Names to estimate, by commas; the table's choice by default.")] = None,
     omega: Annotated[
@@ -40,7 +42,9 @@ def fit(
     units: UnitsOption = [],  # noqa: B006
     column: Column = [],  # noqa: B006
     observed: Observed = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("-o", "--output", metavar="FIT.json", help="Where to write the fit as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FIT.json", help="Where to write the fit as JSON.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FIT.html", help="Where to write a report.")] = None,
     json: Json = False,
 ) -> None:
@@ -64,7 +68,8 @@ def fit(
         say(f"Fitting {model.name} to {len(dataset)} subjects by {method.upper()}: compiling")
         found = population.fit(
             model, dataset.subjects, method, start=start, bind=bind, estimate=_names(estimate), omega=_blocks(omega),
-            excluded=dataset.excluded, notes=dataset.notes, report=lambda i, v: say(f"{method.upper()} iteration {i}: objective {v:.4f}"),
+            excluded=dataset.excluded, notes=dataset.notes,
+            report=lambda i, v: say(f"{method.upper()} iteration {i}: objective {v:.4f}"),
         )  # fmt: skip
     _write(found, targets, model, dataset.subjects, bind)
     if json:
@@ -83,7 +88,9 @@ def _write(found: Fit, targets: list[Path | None], model: Model, subjects: Seque
     if targets[1] is not None:
         from gemello.report import fit_report  # noqa: PLC0415
 
-        output.write_whole(targets[1], lambda p: fit_report(found, model, [s for s in subjects if s.id in found.ids], path=p, bind=bind))
+        output.write_whole(
+            targets[1], lambda p: fit_report(found, model, [s for s in subjects if s.id in found.ids], path=p, bind=bind)
+        )
 
 
 def _names(text: str | None) -> list[str] | None:

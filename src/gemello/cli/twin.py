@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,7 @@ def assimilate(
     targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
     grid = None if times is None else _grid(times)
     with output.progress("Reading") as say:
-        model, twins = _twins(say, model_name, data, who, set_, fit, units, column, observed, draws, seed)
+        _, twins = _twins(say, model_name, data, who, set_, fit, units, column, observed, draws, seed)
         if targets[1] is not None and len(twins) > 1:
             raise DataError("a report is about one subject", column="--report", remedy="choose it with --id")
         forecasts = []
@@ -132,7 +133,9 @@ def optimise(
     with output.progress("Reading") as say:
         model, twins = _twins(say, model_name, data, who, set_, fit, units, column, observed, draws, seed)
         if len(twins) > 1:
-            raise DataError("the file has several subjects", column="--id", remedy=f"choose one of {', '.join(t.id for t in twins[:8])}")
+            raise DataError(
+                "the file has several subjects", column="--id", remedy=f"choose one of {', '.join(t.id for t in twins[:8])}"
+            )
         say("Weighing the candidates")
         from gemello.twin.goals import Constraint  # noqa: PLC0415
         from gemello.twin.regimens import Grid  # noqa: PLC0415
@@ -141,8 +144,13 @@ def optimise(
         begin = twin.record.last if start is None else start
         span = _window(model, window, begin)
         goals = [_target(model, g, "--goal", span, name) for g in goal]
-        limits = [Constraint(_target(model, c.rpartition(":")[0], "--limit", span, name), _number(c.rpartition(":")[2], "--limit")) for c in limit]
-        grid = Grid(_grid(doses, "--doses"), _list(intervals, "--intervals"), _list(duration, "--duration"), start=begin, port=port)
+        limits = [
+            Constraint(_target(model, c.rpartition(":")[0], "--limit", span, name), _number(c.rpartition(":")[2], "--limit"))
+            for c in limit
+        ]
+        grid = Grid(
+            _grid(doses, "--doses"), _list(intervals, "--intervals"), _list(duration, "--duration"), start=begin, port=port
+        )
         decision = twin.optimise(
             goals, grid, constraints=limits, least_probability=least_probability, override_domain=override_domain
         )
@@ -162,8 +170,8 @@ def optimise(
 
 # ---- shared ------------------------------------------------------------------------------------------------------------
 def _twins(
-    say: Any, model_name: str, data: Path, who: str | None, set_: list[str], fit: Path | None, units: list[str], column: list[str],
-    observed: list[str], draws: int, seed: int,
+    say: Any, model_name: str, data: Path, who: str | None, set_: list[str], fit: Path | None, units: list[str],
+    column: list[str], observed: list[str], draws: int, seed: int,
 ) -> tuple[Model, tuple[Twin, ...]]:  # fmt: skip
     """The model, and a twin for each subject (or the one asked for) that has assimilated its data."""
     from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
@@ -175,7 +183,9 @@ def _twins(
     model = registry.get(model_name)
     values, bind = numbers_and_names(set_)
     if bind:
-        raise DataError("is not a number", column="--set", value=next(iter(bind.values())), remedy="a twin's population is numbers")
+        raise DataError(
+            "is not a number", column="--set", value=next(iter(bind.values())), remedy="a twin's population is numbers"
+        )
     parameters = _population(model, values, fit)
     dataset = read(model, data, column, units, {}, observed)
     subjects = [s for s in dataset.subjects if who is None or s.id == who]
@@ -201,7 +211,9 @@ def _population(model: Model, values: dict[str, float], fit: Path | None) -> Pop
         matrix = [[float(v) for v in row] for row in said["omega"]["matrix"]]
         etas = tuple(str(e) for e in said["omega"]["etas"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(f"not a fit of {model.name} ({e})", source=str(fit), column="--fit", remedy="give what gemello fit -o wrote") from None
+        raise DataError(
+            f"not a fit of {model.name} ({e})", source=str(fit), column="--fit", remedy="give what gemello fit -o wrote"
+        ) from None
     if etas != model.parameters.eta_names:
         raise DataError("other etas than the model's", source=str(fit), column="--fit", remedy="fit anew with this version")
     return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=f"fit {fit.name}")
@@ -212,7 +224,7 @@ def _number(text: str, option: str) -> float:
         value = float(text)
     except ValueError:
         raise DataError("is not a number", column=option, value=text, remedy="give a number") from None
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise DataError("is not a finite number", column=option, value=text, remedy="give a number")
     return value
 
@@ -264,9 +276,12 @@ def _target(model: Model, text: str, option: str, span: tuple[float, float], nam
     low, dash, high = range_.partition("-")
     if what not in STATISTICS or not dash or not (low or high):
         raise DataError(
-            "is not WHAT:LOW-HIGH", column=option, value=text, remedy=f"use {', '.join(STATISTICS)}, like auc24:400-600 or trough:10-"
+            "is not WHAT:LOW-HIGH",
+            column=option,
+            value=text,
+            remedy=f"use {', '.join(STATISTICS)}, like auc24:400-600 or trough:10-",
         )
-    bounds = {"low": _number(low, option)} if low else {}
+    bounds: Any = {"low": _number(low, option)} if low else {}
     bounds |= {"high": _number(high, option)} if high else {}
     if what == "auc24":
         if "auc" not in [o.name for o in model.outputs]:
@@ -324,7 +339,10 @@ def _decision_dict(d: Decision) -> dict[str, Any]:
 
 def _show(d: Decision) -> None:
     best = sorted(d.table, key=lambda a: (a.feasible, a.probability), reverse=True)[:10]
-    rows = [(a.candidate.label, a.probability, a.error, a.expected[0].median, a.expected[0].low, a.expected[0].high, a.feasible) for a in best]
+    rows = [
+        (a.candidate.label, a.probability, a.error, a.expected[0].median, a.expected[0].low, a.expected[0].high, a.feasible)
+        for a in best
+    ]
     print(f"subject {d.id}: {'; '.join(d.goals)}\n")
     output.table(("candidate", "probability", "Monte Carlo error", "median", "5 %", "95 %", "within limits"), rows)
     for words in d.outside:

@@ -48,7 +48,9 @@ def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any]) -> 
     """Standard deviation of the residual error at prediction f (any shape). `sigma`: residual parameters by name."""
     r = model.outputs[output].residual
     if r is None:
-        raise ModelError(f"model {model.name}: output {model.outputs[output].name} has no residual error, so it cannot be observed")
+        raise ModelError(
+            f"model {model.name}: output {model.outputs[output].name} has no residual error, so it cannot be observed"
+        )
     a = sigma[r.additive] if r.additive else 0.0
     b = sigma[r.proportional] if r.proportional else 0.0
     if r.form == "combined1":
@@ -72,7 +74,9 @@ def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bo
                 bad |= ~np.isin(v, c.categorical)
             if bad.any():
                 i = int(np.argmax(bad))
-                allowed = f"one of {c.categorical}" if c.categorical else f"between {c.possible[0]:g} and {c.possible[1]:g} {c.unit}"
+                allowed = (
+                    f"one of {c.categorical}" if c.categorical else f"between {c.possible[0]:g} and {c.possible[1]:g} {c.unit}"
+                )
                 raise DataError(
                     f"subject {s.id}: impossible covariate", row=int(s.schedule.row[i]) or None, column=c.name, value=v[i],
                     remedy=f"give a value {allowed}",
@@ -86,7 +90,9 @@ def bound_arrays(model: Model, bind: Mapping[str, str], subjects: Sequence[Subje
     """Parameters bound to data columns, (lanes,) or (records, lanes) by parameter name; and whether one changes in a subject."""
     for name in bind:
         if name not in model.parameters:
-            raise ModelError(f"bind: {model.name} has no parameter {name!r}; it has {', '.join(r.name for r in model.parameters)}")
+            raise ModelError(
+                f"bind: {model.name} has no parameter {name!r}; it has {', '.join(r.name for r in model.parameters)}"
+            )
     columns = {p: [_column(s, c, None) for s in subjects] for p, c in bind.items()}
     varying = any(np.ptp(v) > 0 for vs in columns.values() for v in vs)
     return {p: _stack(vs, varying) for p, vs in columns.items()}, varying

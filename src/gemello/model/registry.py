@@ -22,6 +22,7 @@ from importlib import import_module, util
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from gemello.base.errors import GemelloError, ModelError
 from gemello.model.contract import Model
@@ -131,6 +132,16 @@ def domain(name: str, part: str = "") -> ModuleType:
         if e.name == wanted:
             raise ModelError(f"domain {name!r} has no {part or 'package'} ({wanted}); {_offers(packages[name])}") from None
         raise ModelError(f"domain {name!r}: {wanted} needs the package {e.name}, which is not installed; install it") from e
+
+
+def validate(name: str) -> list[dict[str, Any]]:
+    """Every check of a domain against outside authorities, made now: check, value, reference, tolerance, source, passed."""
+    return list(domain(name, "validate").checks())
+
+
+def benchmark(name: str) -> list[dict[str, Any]]:
+    """Every timing of a domain beside its peers, made now: case, ours, peer, peer_version, unit, ratio, bar."""
+    return list(domain(name, "benchmark").cases())
 
 
 @cache

@@ -19,8 +19,12 @@ OBSERVATION, DOSE, OTHER, RESET, RESET_AND_DOSE = range(5)  # EVID
 _INTEGERS = ("evid", "port", "additional", "steady_state", "output", "row")
 
 
-def _empty(kind: type) -> Any:
-    return field(default_factory=lambda: np.zeros(0, kind))
+def _floats() -> NDArray[np.float64]:
+    return np.zeros(0)
+
+
+def _integers() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,17 @@ class Schedule:
     record holds since the record before (next observation carried backward).
     """
 
-    time: NDArray[np.float64] = _empty(float)
-    evid: NDArray[np.int64] = _empty(int)
-    port: NDArray[np.int64] = _empty(int)
-    amount: NDArray[np.float64] = _empty(float)
-    rate: NDArray[np.float64] = _empty(float)
-    interval: NDArray[np.float64] = _empty(float)
-    additional: NDArray[np.int64] = _empty(int)
-    steady_state: NDArray[np.int64] = _empty(int)
-    value: NDArray[np.float64] = _empty(float)
-    output: NDArray[np.int64] = _empty(int)
-    row: NDArray[np.int64] = _empty(int)
+    time: NDArray[np.float64] = field(default_factory=_floats)
+    evid: NDArray[np.int64] = field(default_factory=_integers)
+    port: NDArray[np.int64] = field(default_factory=_integers)
+    amount: NDArray[np.float64] = field(default_factory=_floats)
+    rate: NDArray[np.float64] = field(default_factory=_floats)
+    interval: NDArray[np.float64] = field(default_factory=_floats)
+    additional: NDArray[np.int64] = field(default_factory=_integers)
+    steady_state: NDArray[np.int64] = field(default_factory=_integers)
+    value: NDArray[np.float64] = field(default_factory=_floats)
+    output: NDArray[np.int64] = field(default_factory=_integers)
+    row: NDArray[np.int64] = field(default_factory=_integers)
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
@@ -93,8 +97,7 @@ class Schedule:
 
     def observe(self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0) -> Schedule:
         """With observations of output number `output` at these times; without values: times at which to predict."""
-        given = {} if value is None else {"value": value}
-        return self.merge(Schedule.of(time, output=output, **given))
+        return self.merge(Schedule.of(time, output=output, value=np.nan if value is None else value))
 
     def signal(self, time: float, level: float, *, port: int) -> Schedule:
         """With the level of a signal port set from `time` on."""
@@ -113,7 +116,9 @@ class Schedule:
         """With covariates that take these values from `time` on (a record is set at `time` that still carries the old ones)."""
         for k in values:
             if k not in self.columns:
-                raise DataError("is not among the schedule's covariates", column=k, remedy="give its first value with covariates()")
+                raise DataError(
+                    "is not among the schedule's covariates", column=k, remedy="give its first value with covariates()"
+                )
         out = self.merge(Schedule.of(time, evid=OTHER))
         later = out.time > time
         new = {k: np.where(later, values[k], v) if k in values else v for k, v in out.columns.items()}
@@ -124,7 +129,9 @@ class Schedule:
         A covariate that only one of them has is carried over to the other's records (from the next record, after the last one from the last)."""
         if not len(self) or not len(other):
             return other if not len(self) else self
-        joined: dict[str, Any] = {f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self) if f.name != "columns"}
+        joined: dict[str, Any] = {
+            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self) if f.name != "columns"
+        }
         order = np.lexsort((np.concatenate([_acted(self), _acted(other)]), joined["time"]))
         columns = {}
         for name in dict.fromkeys((*self.columns, *other.columns)):
@@ -194,7 +201,9 @@ def check_subjects(subjects: Sequence[Subject]) -> None:
 
 def concatenate(parts: Sequence[Schedule]) -> tuple[Schedule, NDArray[np.int64], NDArray[np.int64]]:
     """All records one after another (without covariates), the part that each belongs to, and its number within that part."""
-    joined = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Schedule) if f.name != "columns"}
+    joined: dict[str, Any] = {
+        f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Schedule) if f.name != "columns"
+    }
     counts = np.array([len(p) for p in parts])
     part = np.repeat(np.arange(len(parts)), counts)
     return Schedule(**joined), part, np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)

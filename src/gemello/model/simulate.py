@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gemello.base.errors import DataError, ModelError, SolverError, UnsupportedError
 from gemello.engine.lanes import cut, default_block, map_blocks, precision
-from gemello.engine.plan import Plan, Slots
+from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR, solve
 from gemello.model.contract import Model
 from gemello.model.individuals import bound_arrays, covariate_arrays, individual, spread
@@ -119,7 +119,14 @@ def prepare(
     loose = (rtol if rtol is not None else model.tolerances[0], atol if atol is not None else model.tolerances[1])
     extremes = {n: _extremes(model, n, v, estimated) for n, v in seen.items()}
     timeline = compile_timeline(
-        model, subjects, active=active, extremes=extremes, varying=varies or bound_varies, method=chosen, rtol=loose[0], atol=loose[1]
+        model,
+        subjects,
+        active=active,
+        extremes=extremes,
+        varying=varies or bound_varies,
+        method=chosen,
+        rtol=loose[0],
+        atol=loose[1],
     )
     _check_steady_lags(subjects, seen, model)
     depth = timeline.records.shape[0]
@@ -148,11 +155,15 @@ def check_values(model: Model, values: Mapping[str, ArrayLike], lanes: int | Non
         bad = ~((x >= row.lower) & (x <= row.upper) & np.isfinite(x))
         if np.any(bad):
             value = float(np.atleast_1d(x)[np.atleast_1d(bad)][0])
-            raise ModelError(f"parameter {name}, value {value:g} {row.unit}: outside [{row.lower:g}, {row.upper:g}]; give a value inside")
+            raise ModelError(
+                f"parameter {name}, value {value:g} {row.unit}: outside [{row.lower:g}, {row.upper:g}]; give a value inside"
+            )
 
 
 # ---- parameters of ports -------------------------------------------------------------------------------------------
-def _port_parameters(model: Model, values: Mapping[str, ArrayLike], bound: Mapping[str, Any], cov: Any) -> dict[str, NDArray[np.float64]]:
+def _port_parameters(
+    model: Model, values: Mapping[str, ArrayLike], bound: Mapping[str, Any], cov: Any
+) -> dict[str, NDArray[np.float64]]:
     """Lag, F, duration and rate of every port, of individuals without etas: scalars, (subjects,) or (records, subjects)."""
     names = {n for q in model.ports for n in (q.bioavailability, q.lag, q.duration, q.rate) if n is not None}
     if not names:
@@ -186,7 +197,9 @@ def _check_steady_lags(subjects: Sequence[Subject], seen: Mapping[str, NDArray[n
         return
     for lane, s in enumerate(subjects):
         c = s.schedule
-        for i in np.flatnonzero((c.steady_state > 0) & (c.interval > 0) & ((c.evid == 1) | (c.evid == 4)) & (c.interval < longest)):
+        for i in np.flatnonzero(
+            (c.steady_state > 0) & (c.interval > 0) & ((c.evid == 1) | (c.evid == 4)) & (c.interval < longest)
+        ):
             name = lags[max(int(c.port[i]), 1) - 1]
             if name is None:
                 continue
@@ -279,7 +292,9 @@ def solve_prepared(
     return _trajectories(ready, values_of, states_of, host(failed), host(when), steps)
 
 
-def _trajectories(ready: Prepared, outputs: dict[str, Any], states: dict[str, Any], failed: Any, when: Any, steps: Any) -> Trajectories:
+def _trajectories(
+    ready: Prepared, outputs: dict[str, Any], states: dict[str, Any], failed: Any, when: Any, steps: Any
+) -> Trajectories:
     model, subjects = ready.model, ready.subjects
     counts = ready.counts
     depth = int(counts.max())

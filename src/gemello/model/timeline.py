@@ -29,7 +29,6 @@ from gemello.engine.plan import (
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject, concatenate
 
-
 MOST_REPEATS = 16  # more segment lengths than this are not worth a table
 
 
@@ -70,7 +69,9 @@ def _same(subjects: Sequence[Subject]) -> bool:
     return all(all(np.array_equal(getattr(s, n), getattr(first, n)) for n in names) for s in rest)
 
 
-def _port_index(s: Schedule, dose: NDArray[np.bool_], model: Model, ids: Sequence[str], lane: NDArray[np.int64]) -> NDArray[np.int64]:
+def _port_index(
+    s: Schedule, dose: NDArray[np.bool_], model: Model, ids: Sequence[str], lane: NDArray[np.int64]
+) -> NDArray[np.int64]:
     port = np.where(s.port == 0, 1, s.port) - 1
     bad = dose & (port >= len(model.ports))
     if bad.any():
@@ -112,7 +113,11 @@ def compile_timeline(
     if negative.any():
         k = int(np.argmax(negative))
         raise DataError(
-            f"subject {ids[lane[k]]}: amount is negative", row=int(s.row[k]) or None, column="AMT", value=s.amount[k], remedy="give 0 or more"
+            f"subject {ids[lane[k]]}: amount is negative",
+            row=int(s.row[k]) or None,
+            column="AMT",
+            value=s.amount[k],
+            remedy="give 0 or more",
         )
     steady = dose & (s.steady_state > 0) & ~signal
     constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
@@ -127,7 +132,9 @@ def compile_timeline(
     given = dose & ~constant & ~signal
     i = np.flatnonzero
     repeat = np.repeat(i(given), s.additional[given] + 1)
-    m = np.arange(len(repeat)) - np.repeat(np.cumsum(s.additional[given] + 1) - (s.additional[given] + 1), s.additional[given] + 1)
+    m = np.arange(len(repeat)) - np.repeat(
+        np.cumsum(s.additional[given] + 1) - (s.additional[given] + 1), s.additional[given] + 1
+    )
     still = np.repeat(i(copies > 0), copies[copies > 0])
     c = np.arange(len(still)) - np.repeat(np.cumsum(copies[copies > 0]) - copies[copies > 0], copies[copies > 0]) + 1
     inf = infused[repeat]
@@ -181,7 +188,13 @@ def _start_values(values: NDArray[np.int64], lane: NDArray[np.int64]) -> tuple[N
 
 
 def _check_modelled(
-    s: Schedule, dose: NDArray[np.bool_], port: NDArray[np.int64], ports: Sequence[PortPlan], model: Model, ids: Sequence[str], lane: NDArray[np.int64]
+    s: Schedule,
+    dose: NDArray[np.bool_],
+    port: NDArray[np.int64],
+    ports: Sequence[PortPlan],
+    model: Model,
+    ids: Sequence[str],
+    lane: NDArray[np.int64],
 ) -> None:
     for code, field, word in ((-1, "rate", "R"), (-2, "duration", "D")):
         for k in np.flatnonzero(dose & (s.rate == code)):
@@ -193,7 +206,11 @@ def _check_modelled(
 
 
 def _copies(
-    s: Schedule, which: NDArray[np.bool_], port: NDArray[np.int64], ports: Sequence[PortPlan], extremes: Mapping[str, tuple[float, float]]
+    s: Schedule,
+    which: NDArray[np.bool_],
+    port: NDArray[np.int64],
+    ports: Sequence[PortPlan],
+    extremes: Mapping[str, tuple[float, float]],
 ) -> NDArray[np.int64]:
     """(records,) how many earlier infusions may still run when a steady state begins."""
     out = np.zeros(len(s), int)
@@ -205,7 +222,9 @@ def _copies(
         by_code = {-2: most(q.duration, 0.0), -1: amount / max(least(q.rate, 1.0), 1e-12)}
         number = (by_code.get(int(s.rate[k]), amount / s.rate[k]) + most(q.lag, 0.0)) / s.interval[k]
         if not number <= 1000:
-            raise UnsupportedError(f"row {int(s.row[k])}: over 1000 overlapping infusions at a steady state; give a constant rate (II 0)")
+            raise UnsupportedError(
+                f"row {int(s.row[k])}: over 1000 overlapping infusions at a steady state; give a constant rate (II 0)"
+            )
         spare = 1 if q.bioavailability or s.rate[k] < 0 or q.lag else 0
         out[k] = max(0, math.ceil(number - 1e-9) - 1) + spare
     return out
@@ -251,7 +270,9 @@ def _repeats(slots: Slots, plan: Plan) -> tuple[Plan, Repeats | None]:
     """The segment lengths of a shared schedule, where a linear model meets few different ones (equal to 12 digits)."""
     if plan.dynamic or plan.varying or plan.method not in ("closed", "expm"):
         return plan, None
-    kind, begun, amount, rate, interval, copy = (v[:, 0] for v in (slots.kind, slots.time, slots.amount, slots.rate, slots.interval, slots.copy))
+    kind, begun, amount, rate, interval, copy = (
+        v[:, 0] for v in (slots.kind, slots.time, slots.amount, slots.rate, slots.interval, slots.copy)
+    )
     time = _effective(kind, begun, amount, rate, copy, interval, begun)
     dt = np.diff(time, prepend=time[0])
     digits = np.where(dt > 0, 11 - np.floor(np.log10(np.maximum(dt, 1e-300))), 0)
@@ -287,7 +308,8 @@ def _pad(flat: Slots, lane: Any, own: Any, number: Any, lanes: int, subjects: in
         segment = np.where(slots.segment >= 0, slots.segment, np.iinfo(np.int32).max)
         segment = np.minimum.accumulate(segment[::-1])[::-1]
         slots = slots._replace(
-            time=np.where(np.isfinite(slots.time), slots.time, last), segment=np.minimum(segment, counts[order] - 1).astype(np.int32)
+            time=np.where(np.isfinite(slots.time), slots.time, last),
+            segment=np.minimum(segment, counts[order] - 1).astype(np.int32),
         )
     records = np.zeros((_round_up(int(counts.max())), lanes), np.int32)
     records[number[own], column[own]] = position[own]

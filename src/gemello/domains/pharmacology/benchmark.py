@@ -49,7 +49,9 @@ def two_compartments(subjects: int = 10_000) -> Iterator[Case]:
     numpy_form = lambda: peers.numpy_closed_form(p, 100.0, 24.0, 7, times)  # noqa: E731
     yield _case(f"{name}, closed form", exact, numpy_form, f"NumPy closed form {np.__version__}", 2.0, tight, subjects)
     stepped = _ours(pk2_oral, plan, p, keep, method="tsit5", rtol=RTOL, atol=ATOL)
-    peer = _diffrax(lambda: peers.diffrax_two_compartments(100.0, 24.0, 7, times, RTOL, ATOL), *(p[k] for k in ("KA", "CL", "V1", "Q", "V2")))
+    peer = _diffrax(
+        lambda: peers.diffrax_two_compartments(100.0, 24.0, 7, times, RTOL, ATOL), *(p[k] for k in ("KA", "CL", "V1", "Q", "V2"))
+    )
     yield _case(f"{name}, ODE, rtol 1e-6", stepped, peer, _name("diffrax", "Tsit5 under vmap"), 12.0, tight, subjects, runs=3)
 
 
@@ -81,7 +83,9 @@ def _draw(subjects: int, **typical: float) -> dict[str, Floats]:
     return {k: v * np.exp(0.3 * rng.standard_normal(subjects)) for k, v in typical.items()}
 
 
-def _ours(model: Model, plan: Schedule, p: dict[str, Floats], keep: NDArray[np.int64], *, output: str = "cp", **options: Any) -> Callable[[], Floats]:
+def _ours(
+    model: Model, plan: Schedule, p: dict[str, Floats], keep: NDArray[np.int64], *, output: str = "cp", **options: Any
+) -> Callable[[], Floats]:
     """Function () -> (subjects, times): what a user of `simulate` gets, the schedule compiled before."""
     ready: Prepared = prepare(model, plan, values=p, **options)
     return lambda: solve_prepared(ready, p, outputs=[output]).check().outputs[output][:, keep]

@@ -48,7 +48,9 @@ def numpy_closed_form(p: dict[str, Floats], dose: float, every: float, doses: in
     return out
 
 
-def diffrax_two_compartments(dose: float, every: float, doses: int, times: Floats, rtol: float, atol: float) -> Callable[..., Any]:
+def diffrax_two_compartments(
+    dose: float, every: float, doses: int, times: Floats, rtol: float, atol: float
+) -> Callable[..., Any]:
     """Compiled function of (KA, CL, V1, Q, V2), each (subjects,) -> (subjects, times) by diffrax Tsit5 under vmap.
 
     One solve for each dosing interval, in a scan; outputs equally spaced, the same number in each interval.
@@ -135,11 +137,8 @@ def _start(rtol: float, atol: float) -> None:
     _worker.integrator.relative_tolerance, _worker.integrator.absolute_tolerance = rtol, atol
 
 
-def _ready(_: int) -> str:
-    import roadrunner  # noqa: PLC0415
-
+def _ready(_: int) -> None:
     time.sleep(0.2)  # long enough that each worker answers
-    return str(roadrunner.__version__)
 
 
 def _run(task: tuple[Floats, Floats, int, float]) -> Floats:
@@ -160,7 +159,7 @@ class RoadRunner:
     def __init__(self, rtol: float, atol: float, processes: int = 2) -> None:
         self.processes = processes
         self.pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start, initargs=(rtol, atol))
-        self.version = list(self.pool.map(_ready, range(processes * 2)))[0]
+        list(self.pool.map(_ready, range(processes * 2)))  # every worker has started before anything is timed
 
     def __call__(self, first: Floats, p: Floats, times: Floats) -> Floats:
         """Free drug (subjects, times); times equally spaced from 0."""

@@ -40,13 +40,26 @@ def _check(name: str, value: float, reference: float, tolerance: float, source: 
     """One row; a relative tolerance is stated as the absolute one that it means."""
     limit = tolerance * abs(reference) if relative else tolerance
     passed = bool(abs(value - reference) <= limit)  # NaN never passes
-    return {"check": name, "value": float(value), "reference": float(reference), "tolerance": limit, "source": source, "passed": passed}
+    return {
+        "check": name,
+        "value": float(value),
+        "reference": float(reference),
+        "tolerance": limit,
+        "source": source,
+        "passed": passed,
+    }
 
 
 def checks() -> Iterator[Check]:
     """Every check of the domain, one at a time. Where the reference data are missing a row says so, and does not pass."""
     folder = reference_data("pharmacology")
-    parts: tuple[Callable[[Path], Iterator[Check]], ...] = (dosing_designs, varying_covariates, theophylline, phenobarbital, mapbayr)
+    parts: tuple[Callable[[Path], Iterator[Check]], ...] = (
+        dosing_designs,
+        varying_covariates,
+        theophylline,
+        phenobarbital,
+        mapbayr,
+    )
     for part in parts:
         if folder is None:
             words = f"{part.__name__}: not run, no reference data; set GEMELLO_DATA to the folder that holds pharmacology/"
@@ -66,7 +79,11 @@ def dosing_designs(folder: Path) -> Iterator[Check]:
     expected = _columns(path / "dosing_results_1001-nm.csv")
     names = {r["ID"]: r["descr"] for r in _rows(path / "dosing_results_1001-run-key.csv")}
     got = simulate(
-        pk1_oral, data.subjects, {"CL": 1.1, "V": 20.0, "KA": 1.5}, bind={"ALAG2": "LAGT", "F2": "BIOAV", "D2": "DUR2"}, outputs=["cp"]
+        pk1_oral,
+        data.subjects,
+        {"CL": 1.1, "V": 20.0, "KA": 1.5},
+        bind={"ALAG2": "LAGT", "F2": "BIOAV", "D2": "DUR2"},
+        outputs=["cp"],
     ).check()
     cp, seen = 1000.0 * got.outputs["cp"], ~np.isnan(got.time)
     wrong = np.abs(cp[seen] - expected["CP"]) / np.maximum(np.abs(expected["CP"]), 1.0)
@@ -85,7 +102,13 @@ def varying_covariates(folder: Path) -> Iterator[Check]:
     expected = _columns(path / "time-varying_results_2001-nm.csv")
     scaled = 1.1 * (rows["WT"] / 70.0) ** 0.75
     schedule = Schedule.of(
-        rows["time"], {"CL": scaled}, evid=rows["evid"], port=rows["cmt"], amount=rows["amt"], interval=rows["ii"], additional=rows["addl"]
+        rows["time"],
+        {"CL": scaled},
+        evid=rows["evid"],
+        port=rows["cmt"],
+        amount=rows["amt"],
+        interval=rows["ii"],
+        additional=rows["addl"],
     )
     got = simulate(pk1_oral, [Subject("1", schedule)], {"V": 20.0, "KA": 1.5}, bind={"CL": "CL"}, outputs=["cp"]).check()
     wrong = np.abs(1000.0 * got.outputs["cp"][0] - expected["CP"]) / np.maximum(np.abs(expected["CP"]), 1.0)
@@ -133,7 +156,13 @@ def phenobarbital(folder: Path) -> Iterator[Check]:
     own = fit(pheno, subjects, "focei", start=start)
     yield _converged("pheno FOCEI", own)
     yield _check("pheno own FOCEI fit objective", own.objective, float(final["OBJ"]), 0.01, source)
-    estimates = {"CL": values["CL"], "V": values["V"], "V_APGR": values["V_APGR"], "OMEGA(CL,CL)": omega[0, 0], "OMEGA(V,V)": omega[1, 1]}
+    estimates = {
+        "CL": values["CL"],
+        "V": values["V"],
+        "V_APGR": values["V_APGR"],
+        "OMEGA(CL,CL)": omega[0, 0],
+        "OMEGA(V,V)": omega[1, 1],
+    }
     for name, v in estimates.items():
         yield _check(f"pheno own FOCEI fit {name}", own.estimates[name], v, 0.01, source, relative=True)
     for name, v in (("CL", 2.09967e-4), ("V", 2.68946e-2), ("V_APGR", 8.37555e-2)):
@@ -150,7 +179,13 @@ def mapbayr(folder: Path) -> Iterator[Check]:
     etas = reference[:, 2:5]
     source = "NONMEM, mapbayr run001 .phi"
     yield _check("mapbayr 001 etas of 8 subjects: largest |eta − NONMEM|", np.abs(found.eta - etas).max(), 0.0, 1e-4, source)
-    yield _check("mapbayr 001 objective of 8 subjects: largest difference", np.abs(found.laplace - reference[:, -1]).max(), 0.0, 1e-3, source)
+    yield _check(
+        "mapbayr 001 objective of 8 subjects: largest difference",
+        np.abs(found.laplace - reference[:, -1]).max(),
+        0.0,
+        1e-3,
+        source,
+    )
 
 
 def _modes(model: Model, subjects: Any, values: dict[str, float], omega: np.ndarray) -> Modes:
@@ -170,7 +205,9 @@ def vancomycin_dosing() -> Iterator[Check]:
     twin = Twin.new(vancomycin, covariates=two, id="02").assimilate(seen)
     p = twin.posterior.individual_mode
     for name, reference in (("CL", 1.72), ("V1", 59.8), ("V2", 41.6)):
-        yield _check(f"vancomycin patient 02 MAP {name}", p[name], reference, 0.01, "Monolix MAP, posologyr_map_cases.csv", relative=True)
+        yield _check(
+            f"vancomycin patient 02 MAP {name}", p[name], reference, 0.01, "Monolix MAP, posologyr_map_cases.csv", relative=True
+        )
     own = {"CLCREAT": 65.0, "WT": 70.0, "DIAL": 0.0}
     seen = Schedule().dose(0, 2000, duration=2).observe(13.0, 12.0).dose(24.2, 1000, duration=2).observe(48.0, 9.5)
     twin = Twin.new(vancomycin, covariates=own, id="B").assimilate(seen)
@@ -179,7 +216,9 @@ def vancomycin_dosing() -> Iterator[Check]:
     next_dose = twin.solve_dose(auc(window=(48.0, 72.0), low=400.0), 400.0, Regimen(1000.0, 24.0, 1, 48.0, 2.0))
     yield _check("vancomycin patient B next dose for AUC48-72 = 400, mg", next_dose.dose, 1411.0, 0.01, vignette, relative=True)
     steady = twin.solve_dose(auc(window=(216.0, 240.0), low=400.0), 400.0, Regimen(1000.0, 24.0, 11, 0.0, 2.0), history=False)
-    yield _check("vancomycin patient B maintenance every 24 h for AUC216-240 = 400, mg", steady.dose, 1200.0, 0.01, vignette, relative=True)
+    yield _check(
+        "vancomycin patient B maintenance every 24 h for AUC216-240 = 400, mg", steady.dose, 1200.0, 0.01, vignette, relative=True
+    )
     seen = Schedule().dose(0, 2000, duration=2).observe(13.0, 12.0).dose(24.2, 1400, duration=2).observe(48.0, 10.5)
     twin = Twin.new(vancomycin, covariates=own, id="04").assimilate(seen)
     for name, reference, mode in zip(("CL", "V1", "V2"), (0.10796, 0.04643, 0.06860), twin.posterior.mode, strict=True):
@@ -192,7 +231,9 @@ def calibration() -> Iterator[Check]:
     rng = np.random.default_rng(7)
     n = 1000
     cov = {"CLCREAT": np.clip(62.0 * np.exp(0.5 * rng.standard_normal(n)), 4, 150), "WT": np.clip(rng.normal(80, 18, n), 40, 200)}
-    out = calibrate(vancomycin, schedule, 24.0, patients=n, covariates={**cov, "DIAL": (rng.random(n) < 0.15).astype(float)}, seed=11)
+    out = calibrate(
+        vancomycin, schedule, 24.0, patients=n, covariates={**cov, "DIAL": (rng.random(n) < 0.15).astype(float)}, seed=11
+    )
     source = f"nominal; 1,000 simulated patients, Monte Carlo error {100 * out.coverage.error:.2f} points"
     yield _check("coverage of 90 % forecast intervals, %", 100 * out.coverage.share, 90.0, 2.0, source)
 
@@ -215,7 +256,13 @@ def solvers() -> Iterator[Check]:
     exact = simulate(pk2_oral, plan, outputs=["cp"]).outputs["cp"]
     stepped = simulate(pk2_oral, plan, outputs=["cp"], method="tsit5").check().outputs["cp"]
     wrong = np.abs(stepped - exact).max() / exact.max()
-    yield _check("pk2_oral by tsit5: cp, largest error over its maximum", wrong, 0.0, 1e-5, "closed form (itself checked against SciPy expm)")
+    yield _check(
+        "pk2_oral by tsit5: cp, largest error over its maximum",
+        wrong,
+        0.0,
+        1e-5,
+        "closed form (itself checked against SciPy expm)",
+    )
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

@@ -126,12 +126,12 @@ def write(demo: Demo, path: Path, progress: Say | None = None) -> Path:
 
 def remarks(demo: Demo) -> tuple[str, ...]:
     """What a reader of the report must know, in sentences."""
-    e = demo.everyone
+    e, theta = demo.everyone, demo.whole.theta
     share, error, level = (f"{100 * v:.0f} %" for v in (e.share, e.error, LEVEL))
     return (
         f"A real patient: number {demo.twin.id} of the 12 of Upton's study ({boeckmann1994.CITATION}). Fitted to all 12 the "
-        f"FOCEI objective is {demo.whole.objective:.3f} (CL/F {demo.whole.theta['CL']:.3g} L/h, V/F {demo.whole.theta['V']:.3g} L, "
-        f"ka {demo.whole.theta['KA']:.3g} 1/h). For an honest forecast the twin's population was fitted to the other "
+        f"FOCEI objective is {demo.whole.objective:.3f} (CL/F {theta['CL']:.3g} L/h, V/F {theta['V']:.3g} L, "
+        f"ka {theta['KA']:.3g} 1/h). For an honest forecast the twin's population was fitted to the other "
         f"{len(demo.fitted)}; of this patient the twin knows the dose, the sample before it and the {FIRST} samples "
         "of the first hour.",
         "The same was done with each of the 12 patients in turn, always with a population fitted without that patient: "
