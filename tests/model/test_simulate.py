@@ -121,7 +121,7 @@ def test_names_become_types_that_are_shared() -> None:
 
 def test_a_negative_amount_is_refused_at_a_dose_port_only() -> None:
     plan = Schedule.of([0.0, 1.0], evid=[1, 0], amount=[-2.0, 0.0], row=[2, 3])
-    with pytest.raises(DataError, match="row 2, column AMT, value '-2.0': subject 1: amount is negative; give 0 or more"):
+    with pytest.raises(DataError, match=r"row 2, column AMT, value '-2.0': subject 1: amount is negative; give 0 or more"):
         simulate(registry.get("pk1_iv"), plan)
 
 

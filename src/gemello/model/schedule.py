@@ -125,8 +125,9 @@ class Schedule:
         return replace(out, columns=new)
 
     def merge(self, other: Schedule) -> Schedule:
-        """Both, in order of time; each keeps its own order at one time, and between them observations come before what is done.
-        A covariate that only one of them has is carried over to the other's records (from the next record, after the last one from the last)."""
+        """Both, in order of time; each keeps its own order at one time, and between them observations come before what is
+        done. A covariate that only one of them has is carried over to the other's records (from the next record, after the
+        last one from the last)."""
         if not len(self) or not len(other):
             return other if not len(self) else self
         joined: dict[str, Any] = {
@@ -209,6 +210,7 @@ def concatenate(parts: Sequence[Schedule]) -> tuple[Schedule, NDArray[np.int64],
     return Schedule(**joined), part, np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
+EVENTS = "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"
 BACKWARDS = "time runs backwards"
 MOST_ADDITIONAL = 100_000
 
@@ -218,15 +220,17 @@ def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bo
     dose = (s.evid == DOSE) | (s.evid == RESET_AND_DOSE)
     steady = dose & (s.steady_state > 0)
     constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
+    bad_rate = (s.rate < 0) & ~np.isin(s.rate, (-1, -2)) | ~np.isfinite(s.rate)
+    empty = dose & (s.amount == 0) & ~constant & (s.rate != 0)
     backwards = (np.diff(s.time, prepend=s.time[:1]) < 0) & ~first
     return (
         (~np.isfinite(s.time), "TIME", s.time, "time is not a number", "give a finite time"),
         (s.time < 0, "TIME", s.time, "time is negative", "count time from the first record"),
         (backwards, "TIME", s.time, BACKWARDS, "sort the records of each subject by time"),
-        (~np.isin(s.evid, (0, 1, 2, 3, 4)), "EVID", s.evid, "unknown event", "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"),
+        (~np.isin(s.evid, (0, 1, 2, 3, 4)), "EVID", s.evid, "unknown event", EVENTS),
         (~np.isfinite(s.amount), "AMT", s.amount, "amount is not a number", "give a finite amount"),
-        ((s.rate < 0) & ~np.isin(s.rate, (-1, -2)) | ~np.isfinite(s.rate), "RATE", s.rate, "impossible rate", "use 0 (bolus), a rate, -1 or -2"),
-        (dose & (s.amount == 0) & ~constant & (s.rate != 0), "AMT", s.amount, "an infusion without amount", "give AMT, or SS=1 with RATE and II=0"),
+        (bad_rate, "RATE", s.rate, "impossible rate", "use 0 (bolus), a rate, -1 or -2"),
+        (empty, "AMT", s.amount, "an infusion without amount", "give AMT, or SS=1 with RATE and II=0"),
         (~np.isin(s.steady_state, (0, 1, 2)), "SS", s.steady_state, "unknown steady state", "use 0, 1 or 2"),
         ((s.interval < 0) | ~np.isfinite(s.interval), "II", s.interval, "interval is not 0 or more", "give the dosing interval"),
         (steady & ~constant & (s.interval <= 0), "II", s.interval, "a steady state without interval", "give II above 0"),

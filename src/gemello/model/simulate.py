@@ -147,7 +147,7 @@ def _method(model: Model, method: str | None) -> str:
 
 
 def check_values(model: Model, values: Mapping[str, ArrayLike], lanes: int | None = None) -> None:
-    """Raise ModelError for an unknown parameter, a value that is not a number, one outside its range, or a wrong number of them."""
+    """Raise ModelError for an unknown parameter, a value that is no number or outside its range, or a wrong number of them."""
     for name, v in values.items():
         row, x = model.parameters[name], np.asarray(v, float)
         if lanes is not None and x.ndim and x.shape != (lanes,):
