@@ -110,5 +110,7 @@ print(fit(model, subjects, "fo").converged)
 def test_many_records_on_two_devices() -> None:
     """In a process of its own, because devices are chosen once. Batched LAPACK calls on two CPU devices once hung for ever."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=150, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
     assert done.stdout == "True\n", done.stderr

@@ -34,7 +34,9 @@ ETAS = np.array([[0.4, -0.1], [0.1, 0.2]])
 class Objective:
     """FOCEI's objective and gradient as functions of x alone."""
 
-    def __init__(self, model: Model, subjects: Sequence[Subject], values: Mapping[str, float], shape: Layout, **options: Any) -> None:
+    def __init__(
+        self, model: Model, subjects: Sequence[Subject], values: Mapping[str, float], shape: Layout, **options: Any
+    ) -> None:
         self.data = problem(model, subjects, values=values, estimated=frozenset(e.name for e in shape.thetas), **options)
         self.program = focei.program(model, self.data.prepared.timeline.plan, shape)
         self.start = np.zeros((len(subjects), len(shape.etas)))
@@ -81,7 +83,9 @@ def test_a_linear_model_s_objective_and_gradient_are_exact() -> None:
         value, gradient, _ = target.parts(x)
         np.testing.assert_allclose(value, marginal(x, shape), rtol=1e-10)
         h = 1e-5
-        numeric = np.stack([(np.array(marginal(x + e, shape)) - marginal(x - e, shape)) / (2 * h) for e in h * np.eye(len(x))], axis=1)
+        numeric = np.stack(
+            [(np.array(marginal(x + e, shape)) - marginal(x - e, shape)) / (2 * h) for e in h * np.eye(len(x))], axis=1
+        )
         np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-6)
 
 

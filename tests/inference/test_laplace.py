@@ -89,7 +89,7 @@ def test_the_start_does_not_matter(start: list[float]) -> None:
 
 
 def test_a_start_from_which_nothing_can_be_seen() -> None:
-    """Proportional error, and etas where all is eliminated: predictions of 1e-30 (objective 1e60), and of exactly 0 (infinite)."""
+    """Proportional error, and etas where all is eliminated: predictions of 1e-30 (objective 1e60), and of 0 (none)."""
     who = [subject(VALUES[:2], np.array([1.0, 3.0]))]
     m = found(who, model=proportional)
     for start in ([3.5, 0.0], [8.0, -2.0]):

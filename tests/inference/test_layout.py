@@ -58,7 +58,11 @@ def test_start_and_back(log_diagonal: bool) -> None:
     shape = layout(kinds, {}, omega="full", log_diagonal=log_diagonal)
     got = natural(shape, shape.start(VALUES, VALUES, OMEGA))
     want = {n: VALUES[n] for n in ("CL", "V", "share", "slope", "a")}
-    want |= {f"OMEGA({kinds.parameters.eta_names[i]},{kinds.parameters.eta_names[j]})": OMEGA[i, j] for i in range(3) for j in range(i + 1)}
+    want |= {
+        f"OMEGA({kinds.parameters.eta_names[i]},{kinds.parameters.eta_names[j]})": OMEGA[i, j]
+        for i in range(3)
+        for j in range(i + 1)
+    }
     assert got.keys() == want.keys()
     for name, v in want.items():
         assert got[name] == pytest.approx(v, rel=1e-7)
@@ -85,7 +89,9 @@ def test_what_is_not_estimated_is_held() -> None:
     assert shape.names[:2] == ("CL", "a")
     with precision():
         pop = shape.population(np.zeros(len(shape)))
-    assert {k: float(v) for k, v in pop.theta.items()} == pytest.approx({"CL": 1.0, "V": 33.0, "share": 0.3, "slope": -0.4, "gas": 8.3})
+    assert {k: float(v) for k, v in pop.theta.items()} == pytest.approx(
+        {"CL": 1.0, "V": 33.0, "share": 0.3, "slope": -0.4, "gas": 8.3}
+    )
     assert float(pop.sigma["b"]) == 0.5
 
 

@@ -29,7 +29,11 @@ class Pair(Model):
 
     name, version, time_unit = "pair", "1", "h"
     states = {"amount": "mg"}  # noqa: RUF012
-    outputs = (Output("cp", "mg/L", Residual("a", "b")), Output("left", "mg", Residual("left_a", "left_b", "combined1")), Output("t", "h"))
+    outputs = (
+        Output("cp", "mg/L", Residual("a", "b")),
+        Output("left", "mg", Residual("left_a", "left_b", "combined1")),
+        Output("t", "h"),
+    )
     ports = (Port("amount", "mg", state="amount"),)
     covariates = (Covariate("WT", "kg", 40.0, 120.0, 70.0),)
     parameters = ParameterTable(
@@ -37,7 +41,8 @@ class Pair(Model):
             Parameter("CL", THETA["CL"], "L/h", distribution="lognormal", variance=OMEGA[0, 0]),
             Parameter("V", THETA["V"], "L", distribution="lognormal", variance=OMEGA[1, 1]),
             Parameter("a", SIGMA["a"], "mg/L", kind="residual"), Parameter("b", SIGMA["b"], "1", kind="residual"),
-            Parameter("left_a", SIGMA["left_a"], "mg", kind="residual"), Parameter("left_b", SIGMA["left_b"], "1", kind="residual"),
+            Parameter("left_a", SIGMA["left_a"], "mg", kind="residual"),
+            Parameter("left_b", SIGMA["left_b"], "1", kind="residual"),
         ),
         {("CL", "V"): OMEGA[0, 1]},
     )  # fmt: skip
@@ -100,7 +105,13 @@ def look(model: Model, s: Subject, etas: NDArray[np.float64]) -> list[Parts]:
     def run(pop: li.Population, eta: Any) -> Any:
         block, w = li.Block(model, problem.prepared.timeline.plan, data), li.prior(pop.omega)
         g, slope = block.gradient_parts(pop, eta)
-        return li.joint_objective(block, g, eta, w), li.joint_gradient(block, g, slope, eta, w), li.curvature(slope, g, w), g.f, g.v
+        return (
+            li.joint_objective(block, g, eta, w),
+            li.joint_gradient(block, g, slope, eta, w),
+            li.curvature(slope, g, w),
+            g.f,
+            g.v,
+        )
 
     with precision():
         program = jax.jit(run)
@@ -167,6 +178,7 @@ def test_curvature_is_fisher_s_information_with_interaction() -> None:
 
 def test_a_prediction_of_zero_under_a_proportional_error() -> None:
     """Before any dose the prediction is 0: a measured 0 says nothing, anything else is impossible."""
+
     def early(value: float) -> Subject:
         s = Schedule.of([0.0, 1.0, 4.0], evid=[0, 1, 0], amount=[0.0, DOSE, 0.0], value=[value, np.nan, 3.0])
         return Subject("1", s.covariates(WT=70.0))
@@ -199,6 +211,8 @@ def test_records_without_a_value_and_padding_add_nothing() -> None:
 def test_log_normal_errors_and_outputs_without_error_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="log-normal errors are not fitted"):
         li.problem(Logs(), [subject()])
-    predicted = Subject("7", Schedule.of([0.0, 1.0], evid=[1, 0], amount=[DOSE, 0.0], value=[np.nan, 1.0], output=2).covariates(WT=70.0))
+    predicted = Subject(
+        "7", Schedule.of([0.0, 1.0], evid=[1, 0], amount=[DOSE, 0.0], value=[np.nan, 1.0], output=2).covariates(WT=70.0)
+    )
     with pytest.raises(DataError, match=r"subject 7: pair has no observable output of that number; observe one of: cp, left"):
         li.problem(pair, [predicted])

@@ -87,7 +87,7 @@ class Layout:
 
     def population(self, x: Any) -> Population:
         """Natural parameters at x."""
-        n, m = len(self.thetas), len(self.sigmas)
+        n = len(self.thetas)
         theta = {e.name: e.forward(x[i]) for i, e in enumerate(self.thetas)}
         sigma = {e.name: e.forward(x[n + i]) for i, e in enumerate(self.sigmas)}
         theta.update({k: jnp.asarray(v, x.dtype) for k, v in self.fixed_theta})

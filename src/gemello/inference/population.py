@@ -104,10 +104,11 @@ class _Objective:
         self.data, self.layout, self.report = data, plan_layout, report
         self.program = make(data.model, data.prepared.timeline.plan, plan_layout)
         self.etas = np.zeros((len(data.subjects), len(plan_layout.etas)))
-        self.best, self.trace, self.calls = np.inf, [], 0
+        self.best, self.calls = np.inf, 0
+        self.trace: list[float] = []
 
     def parts(self, x: NDArray[np.float64]) -> tuple[Any, Any, Any, Any]:
-        """Objective (subjects,), gradient (subjects, x), etas (subjects, etas), what their search would still gain (subjects,)."""
+        """Objective (subjects,), gradient (subjects, x), etas (subjects, etas), what their search would still gain."""
         start = self.data.cut(self.etas.T)
         tree = self.data.blocks._replace(tree=(self.data.blocks.tree, start.tree))
         out = map_blocks(self.program, np.asarray(x, float), tree)
@@ -134,9 +135,11 @@ class _Objective:
         if bad.any():
             who = self.data.subjects[int(np.argmax(bad))].id
             raise DataError(
-                f"model {self.data.model.name}: no objective at the start values for {bad.sum()} of {len(bad)} subjects, the first {who}",
-                column="start", remedy="give start values with predictions nearer to the data (a proportional error cannot be at a prediction of 0)",
-            )  # fmt: skip
+                f"model {self.data.model.name}: no objective at the start values for {bad.sum()} of {len(bad)} subjects, "
+                f"the first {who}",
+                column="start",
+                remedy="give start values with predictions nearer to the data (no proportional error is possible at 0)",
+            )
 
     def hessian(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Hessian of the objective by central differences of the exact gradient."""
@@ -310,7 +313,8 @@ def _result(
     words = wrong or ["converged"]
     named = lambda mask: ", ".join(n for n, at in zip(shape.names, mask, strict=True) if at)  # noqa: E731
     words += [f"at the boundary, 0: {named(zero)}"] if zero.any() else []
-    words += [f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do"] if (edge & ~zero).any() else []
+    if (edge & ~zero).any():
+        words.append(f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do")
     sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
     shrink = 1.0 - np.std(etas, axis=0, ddof=1) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore"):

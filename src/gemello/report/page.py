@@ -30,6 +30,7 @@ from gemello.report.words import markdown, number, percent, plural, with_unit
 from gemello.twin.decide import Decision
 from gemello.twin.forecast import Forecast
 from gemello.twin.goals import Target
+from gemello.twin.timing import dose_times
 from gemello.twin.twin import Twin
 
 HALF = 440  # px: width of a picture beside another
@@ -79,7 +80,7 @@ def twin_report(
         "twin": twin,
         "card": _card(twin.model),
         "remarks": [*remarks, *forecast.notes],
-        "advice": _advice(decision, reconsidered, labels or {}),
+        "advice": _advice(twin, decision, reconsidered, labels or {}),
         "forecasts": _forecasts(twin, forecast, held_back, labels or {}, pictures),
         "held_back": tables.held_back_table(forecast, twin.model, held_back) if held_back is not None else None,
         "course": _course(twin, course, goals, labels or {}, pictures),
@@ -154,9 +155,13 @@ def _card(model: Model) -> dict[str, str]:
 
 
 def _covariates(twin: Twin) -> list[str]:
-    """The covariates that hold at the end of the record, in words."""
+    """The covariates that hold at the end of the record, in words, with the range of the population."""
     held = {**twin.covariates, **twin.posterior.covariates}
-    return [f"{c.name} {with_unit(float(held[c.name]), c.unit)}" for c in twin.model.covariates if c.name in held]
+    return [
+        f"{c.name} {with_unit(float(held[c.name]), c.unit)} (population: {number(c.lower)} to {number(c.upper)})"
+        for c in twin.model.covariates
+        if c.name in held
+    ]
 
 
 def _forecasts(
@@ -210,7 +215,7 @@ def _relabelled(text: str, labels: Mapping[str, str]) -> str:
 
 
 def _advice(
-    decision: Decision | None, reconsidered: Mapping[str, Decision] | None, labels: Mapping[str, str]
+    twin: Twin, decision: Decision | None, reconsidered: Mapping[str, Decision] | None, labels: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """The recommendation in words, and what would change it."""
     if decision is None:
@@ -242,8 +247,26 @@ def _advice(
         "probability": f"{percent(chosen.probability)}" if chosen is not None else "",
         "error": percent(chosen.error, 1) if chosen is not None else "",
         "lines": lines,
+        "begins": _begins(twin, decision),
         "table": tables.reconsidered_table(reconsidered, present) if reconsidered and present is not None else None,
     }
+
+
+def _begins(twin: Twin, decision: Decision) -> list[str]:
+    """When the recommendation begins, and which doses of the record it comes on top of."""
+    if decision.chosen is None:
+        return []
+    new, known = dose_times(decision.chosen.candidate.schedule), dose_times(twin.record.schedule)
+    if not len(new):
+        return []
+    unit = twin.model.time_unit
+    out = [f"First dose at {number(float(new[0]), 6)} {unit} (0 {unit}: the start of the record)."]
+    still = known[known >= new[0] - 1e-9]
+    if len(still):
+        count, first, last = plural(len(still), "dose"), number(float(still[0]), 6), number(float(still[-1]), 6)
+        when = f"at {first} {unit}" if len(still) == 1 else f"from {first} to {last} {unit}"
+        out.append(f"On top of {count} that the record already holds {when}: the calculation gives those, too.")
+    return out
 
 
 def _candidates(twin: Twin, decision: Decision | None, pictures: _Pictures) -> tuple[tables.Table, Picture] | None:

@@ -17,6 +17,7 @@ from gemello.report.figures import at_times, middle, pairs, values_of
 from gemello.report.words import number, percent, plural, with_unit
 from gemello.twin.decide import Assessed, Decision
 from gemello.twin.forecast import Forecast
+from gemello.twin.posterior import natural
 from gemello.twin.twin import Twin
 
 
@@ -96,7 +97,10 @@ def record_table(model: Model, s: Schedule, caption: str) -> Table:
     for i in range(len(s)):
         if s.evid[i] in (DOSE, RESET_AND_DOSE) and s.amount[i] > 0:
             port = model.ports[max(int(s.port[i]), 1) - 1]
-            rate = f" at {with_unit(s.rate[i], f'{port.unit}/{model.time_unit}')}" if s.rate[i] > 0 else ""
+            rate = ""
+            if s.rate[i] > 0:
+                speed = with_unit(s.rate[i], f"{port.unit}/{model.time_unit}")
+                rate = f" at {speed}, over {with_unit(s.amount[i] / s.rate[i], model.time_unit)}"
             more = f", then {s.additional[i]} more every {number(s.interval[i])} {model.time_unit}" if s.additional[i] else ""
             rows.append((number(s.time[i]), f"{port.kind} into {port.name}", f"{with_unit(s.amount[i], port.unit)}{rate}{more}"))
         elif s.measured[i]:
@@ -112,9 +116,11 @@ def posterior_table(twin: Twin, level: float = 0.9) -> Table:
     units = twin.model.individual_units()
     edge = [0.5 - level / 2, 0.5, 0.5 + level / 2]
     prior = twin.history[0] if twin.history else p
+    # the population with this subject's covariates of today: those may have come with the data
+    population = natural(twin.model, prior.parameters, prior.draws, p.covariates)
     rows = []
     for k, name in enumerate(p.names):
-        before = quantiles(prior.individual[name], edge, prior.weights)
+        before = quantiles(population[name], edge, prior.weights)
         after = quantiles(p.individual[name], edge, p.weights)
         spread = float(p.weights @ (p.draws[:, k] - p.mean[k]) ** 2)
         learned = 1.0 - spread / float(p.parameters.omega[k, k])
@@ -152,7 +158,8 @@ def posterior_table(twin: Twin, level: float = 0.9) -> Table:
 
 
 def _description(model: Model, name: str) -> str:
-    return model.parameters[name].description if name in model.parameters else ""
+    """What the parameter is, without what only its typical value is (after a semicolon)."""
+    return model.parameters[name].description.partition(";")[0] if name in model.parameters else ""
 
 
 # ---- decision ------------------------------------------------------------------------------------------------------
