@@ -96,8 +96,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.registry import validate as validate
     from gemello.model.schedule import Schedule as Schedule
     from gemello.model.schedule import Subject as Subject
-    from gemello.model.simulate import simulate as simulate
     from gemello.model.simulate import Trajectories as Trajectories
+    from gemello.model.simulate import simulate as simulate
     from gemello.report.page import fit_report as fit_report
     from gemello.report.page import twin_report as twin_report
     from gemello.twin.decide import Decision as Decision

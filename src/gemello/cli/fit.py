@@ -94,7 +94,12 @@ def _write(found: Fit, targets: list[Path | None], model: Model, subjects: Seque
 
 
 def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [n.strip() for n in text.split(",") if n.strip()]
+    if text is None:
+        return None
+    names = [n.strip() for n in text.split(",") if n.strip()]
+    if not names:
+        raise DataError("names nothing", column="--estimate", value=text, remedy="give names by commas, such as CL,V")
+    return names
 
 
 def _blocks(text: str | None) -> Any:

@@ -107,7 +107,11 @@ def optimise(
     fit: FitFile = None,
     start: Annotated[float | None, typer.Option(help="Time of the first new dose; the end of the record by default.")] = None,
     window: Annotated[
-        str | None, typer.Option(metavar="FROM,TO", help="When the goal counts, after the first new dose; by default 24 to 48 h.")
+        str | None,
+        typer.Option(
+            metavar="FROM,TO",
+            help="When the goal counts, after the first new dose; by default the second day (longer for long intervals).",
+        ),
     ] = None,
     limit: Annotated[
         list[str], typer.Option(metavar="WHAT:LOW-HIGH:RISK", help="A constraint and the risk allowed: peak:0-40:0.05.")
@@ -116,6 +120,9 @@ def optimise(
     least_probability: Annotated[float, typer.Option(min=0, max=1, help="Refuse below this probability.")] = 0.5,
     override_domain: Annotated[
         bool, typer.Option("--override-domain", help="Go on for a subject outside the model's population; it is recorded.")
+    ] = False,
+    override_doubt: Annotated[
+        bool, typer.Option("--override-doubt", help="Go on with measurements that contradict the population; it is recorded.")
     ] = False,
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -142,18 +149,18 @@ def optimise(
 
         twin = twins[0]
         begin = twin.record.last if start is None else start
-        span = _window(model, window, begin)
+        every = _list(intervals, "--intervals")
+        span = _window(model, window, begin, every)
         goals = [_target(model, g, "--goal", span, name) for g in goal]
         limits = [
             Constraint(_target(model, c.rpartition(":")[0], "--limit", span, name), _number(c.rpartition(":")[2], "--limit"))
             for c in limit
         ]
-        grid = Grid(
-            _grid(doses, "--doses"), _list(intervals, "--intervals"), _list(duration, "--duration"), start=begin, port=port
-        )
+        grid = Grid(_grid(doses, "--doses"), every, _list(duration, "--duration"), start=begin, port=port)
         decision = twin.optimise(
-            goals, grid, constraints=limits, least_probability=least_probability, override_domain=override_domain
-        )
+            goals, grid, constraints=limits, least_probability=least_probability, override_domain=override_domain,
+            override_doubt=override_doubt,
+        )  # fmt: skip
         if target is not None:
             from gemello.report import twin_report  # noqa: PLC0415
 
@@ -259,9 +266,17 @@ def _horizon(twin: Twin, grid: list[float] | None, until: float | None = None) -
     return [end * k / 200 for k in range(201)]
 
 
-def _window(model: Model, text: str | None, begin: float) -> tuple[float, float]:
+def _window(model: Model, text: str | None, begin: float, intervals: list[float]) -> tuple[float, float]:
+    """When the goal counts: by default the second of the shortest periods of whole days that hold every interval a whole
+    number of times, so that no interval is favoured."""
     if text is None:
-        return begin + _hours(model, 24.0), begin + _hours(model, 48.0)
+        day = _hours(model, 24.0)
+        whole = lambda n: all(i > 0 and abs(n * day / i - round(n * day / i)) < 1e-9 for i in intervals)  # noqa: E731
+        period = next((n * day for n in range(1, 15) if whole(n)), None)
+        if period is None:
+            raise DataError("no window of whole days holds these intervals a whole number of times", column="--intervals",
+                            value=",".join(f"{i:g}" for i in intervals), remedy="give --window FROM,TO")  # fmt: skip
+        return begin + period, begin + 2 * period
     parts = _list(text, "--window")
     if len(parts) != 2 or not 0 <= parts[0] < parts[1]:
         raise DataError("is not FROM,TO", column="--window", value=text, remedy="write it like 24,48")
@@ -273,6 +288,8 @@ def _target(model: Model, text: str, option: str, span: tuple[float, float], nam
     from gemello.twin.goals import Target  # noqa: PLC0415
 
     what, _, range_ = text.partition(":")
+    if range_.startswith("-") and range_.count("-") > 1:
+        raise DataError("a negative bound", column=option, value=text, remedy="give bounds of 0 or more")
     low, dash, high = range_.partition("-")
     if what not in STATISTICS or not dash or not (low or high):
         raise DataError(

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from gemello.engine import adaptive
 from gemello.engine.events import Actions, Held, act, resolve
-from gemello.engine.reduce import reduced
 from gemello.engine.plan import PAD, START, STEADY, STEADY_RATE, Plan, Repeats, Slots, Solved
+from gemello.engine.reduce import reduced
 from gemello.engine.solvers.linear import expm_propagator
 from gemello.engine.solvers.repeated import reach, repeated
 

@@ -94,12 +94,18 @@ def _check_events(faults: Faults, model: Model, s: Schedule) -> None:
     dose = (s.evid == 1) | (s.evid == 4)
     ports = ", ".join(f"{k} {q.name}" for k, q in enumerate(model.ports, start=1)) or "none"
     faults.add(dose & (s.port > len(model.ports)), "CMT", f"no such compartment to dose in {model.name}", f"use one of: {ports}")
-    faults.add(
-        (s.evid == 0) & (s.amount != 0), "AMT", "an observation with an amount", "use EVID 1 for a dose, AMT 0 for an observation"
-    )
-    faults.add(
-        (s.evid == 0) & (s.rate != 0), "RATE", "an observation with a rate", "use EVID 1 for a dose, RATE 0 for an observation"
-    )
+    idle = np.isin(s.evid, (0, 2, 3))
+    for bad, column in ((s.amount != 0, "AMT"), (s.rate != 0, "RATE")):
+        what = "an amount" if column == "AMT" else "a rate"
+        faults.add(
+            (s.evid == 0) & bad, column, f"an observation with {what}", f"use EVID 1 for a dose, {column} 0 for an observation"
+        )
+        faults.add(
+            idle & (s.evid != 0) & bad,
+            column,
+            f"an event that is no dose, with {what}",
+            f"use EVID 1 or 4 for a dose, or {column} 0",
+        )
     faults.add(
         ~np.isin(s.steady_state, (0, 1, 2)),
         "SS",

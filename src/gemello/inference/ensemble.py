@@ -40,12 +40,18 @@ LN_2PI = math.log(2.0 * math.pi)
 Floats = NDArray[np.float64]
 
 
+def khat_limit(draws: int) -> float:
+    """Tail index above which weights of so many draws cannot be trusted (Vehtari et al. 2024, section 3.2.4)."""
+    return min(KHAT_LIMIT, 1.0 - 1.0 / math.log10(max(draws, 11)))
+
+
 class Ensemble(NamedTuple):
     """Posterior of every subject, first axis subjects.
 
     mode (etas,) and covariance (etas, etas): Laplace. objective: joint at the mode. draws (draws, etas), weights (draws,)
     summing to 1. ess: effective number of draws. khat: tail index of the weights (−inf: no tail, as for a prior). evidence:
-    ln p(data), 0 without data. observations: number of measured values.
+    ln p(data), 0 without data. observations: number of measured values. misfit: how far the data lie from what the population
+    expects (see `laplace.Modes`).
     """
 
     mode: Floats
@@ -57,6 +63,7 @@ class Ensemble(NamedTuple):
     khat: Floats
     evidence: Floats
     observations: NDArray[np.int64]
+    misfit: Floats
 
 
 def population_of(parameters: PopulationParameters) -> Population:
@@ -245,7 +252,7 @@ def ensemble(
     _check_weights(problem, ess)
     top = np.max(logw, axis=1)
     evidence = top + np.log(np.mean(np.exp(logw - top[:, None]), axis=1))
-    out = Ensemble(m.eta, m.covariance, m.objective, x, weights, ess, khat, evidence, problem.observations)
+    out = Ensemble(m.eta, m.covariance, m.objective, x, weights, ess, khat, evidence, problem.observations, m.misfit)
     blank = problem.observations == 0
     return _replace(out, _prior_ensemble(problem, parameters, pop, draws, seed), blank) if blank.any() else out
 
@@ -293,7 +300,7 @@ def _prior_ensemble(problem: Problem, parameters: PopulationParameters, pop: Pop
     return Ensemble(
         np.zeros((count, n)), np.broadcast_to(parameters.omega, (count, n, n)).copy(), objective,
         prior_draws(seed, names, draws, parameters.omega), np.full((count, draws), 1.0 / draws), np.full(count, float(draws)),
-        np.full(count, -np.inf), evidence, problem.observations,
+        np.full(count, -np.inf), evidence, problem.observations, np.zeros(count),
     )  # fmt: skip
 
 

@@ -95,13 +95,16 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
 
 class Modes(NamedTuple):
     """Results by subject. eta: (subjects, etas). objective: joint, (subjects,). laplace: joint + ln|H|, the subject's
-    FOCEI contribution. covariance: (subjects, etas, etas), inverse of H. decrement: what a further step would promise."""
+    FOCEI contribution. covariance: (subjects, etas, etas), inverse of H. decrement: what a further step would promise.
+    misfit: Σ (y − f)²/v + η'W⁻¹η, by which the data contradict the population: χ² with as many degrees of freedom as values
+    for a linear model with normal errors (the squared Mahalanobis distance of the data under the prior)."""
 
     eta: NDArray[np.float64]
     objective: NDArray[np.float64]
     laplace: NDArray[np.float64]
     covariance: NDArray[np.float64]
     decrement: NDArray[np.float64]
+    misfit: NDArray[np.float64]
 
 
 @lru_cache(maxsize=64)
@@ -111,10 +114,14 @@ def _program(model: Model, plan: Plan) -> Any:
         b = Block(model, plan, data)
         s = find_mode(b, pop, prior(pop.omega), start)
         n = start.shape[0]
-        columns = [solve_symmetric(s.hessian, jnp.broadcast_to(e[:, None], s.gradient.shape))[0] for e in jnp.eye(n, dtype=start.dtype)]
+        columns = [
+            solve_symmetric(s.hessian, jnp.broadcast_to(e[:, None], s.gradient.shape))[0] for e in jnp.eye(n, dtype=start.dtype)
+        ]
         _, logdet = solve_symmetric(s.hessian, s.gradient)
         inverse = jnp.moveaxis(jnp.stack(columns), -1, 0) if n else jnp.zeros((s.eta.shape[1], 0, 0))
-        return s.eta.T, s.objective, s.objective + logdet, inverse, s.decrement
+        g = b.predict(pop, s.eta)
+        misfit = jnp.sum(b.residual(g) ** 2 / g.v, axis=0) + jnp.einsum("ib,ij,jb->b", s.eta, prior(pop.omega).precision, s.eta)
+        return s.eta.T, s.objective, s.objective + logdet, inverse, s.decrement, misfit
 
     return run
 

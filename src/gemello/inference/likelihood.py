@@ -109,7 +109,9 @@ def _check_outputs(model: Model, subject: Subject) -> None:
     s = subject.schedule
     for k in np.unique(s.output[s.measured]):
         if 0 <= k < len(model.outputs) and getattr(model.outputs[k].residual, "form", None) == "lognormal":
-            raise UnsupportedError(f"model {model.name}, output {model.outputs[k].name}: log-normal errors are not fitted; use a proportional error")
+            raise UnsupportedError(
+                f"model {model.name}, output {model.outputs[k].name}: log-normal errors are not fitted; use a proportional error"
+            )
         if not 0 <= k < len(model.outputs) or model.outputs[k].residual is None:
             i = int(np.argmax(s.measured & (s.output == k)))
             known = ", ".join(o.name for o in model.outputs if o.residual)

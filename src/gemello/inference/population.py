@@ -66,7 +66,9 @@ class Fit:
     def check(self) -> Fit:
         """Raise ConvergenceError unless the fit converged."""
         if not self.converged:
-            raise ConvergenceError(f"model {self.model}, {self.method}: did not converge ({self.message}); try other start values, or a simpler OMEGA")
+            raise ConvergenceError(
+                f"model {self.model}, {self.method}: did not converge ({self.message}); try other start values, or a simpler OMEGA"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,7 +230,9 @@ def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], 
         else:
             values[name] = float(v)
     if len(etas) and np.linalg.eigvalsh(omega).min() <= 0:
-        raise ModelError(f"model {model.name}: the start of OMEGA is not positive definite; lower the covariances or raise the variances")
+        raise ModelError(
+            f"model {model.name}: the start of OMEGA is not positive definite; lower the covariances or raise the variances"
+        )
     return values, omega
 
 
@@ -264,7 +268,9 @@ def _minimise(target: _Objective, x0: NDArray[np.float64], max_iterations: int) 
     return np.asarray(out.x), int(out.nit)
 
 
-def _polish(target: _Objective, x: NDArray[np.float64], rounds: int = 4) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _polish(
+    target: _Objective, x: NDArray[np.float64], rounds: int = 4
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Newton steps to the optimum; returns x, the Hessian there and half the Newton decrement (what a step would still gain)."""
     hessian, gain = np.full((len(x), len(x)), np.nan), np.inf
     for _ in range(rounds):
@@ -316,7 +322,7 @@ def _result(
     if (edge & ~zero).any():
         words.append(f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do")
     sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
-    shrink = 1.0 - np.std(etas, axis=0, ddof=1) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
+    shrink = 1.0 - np.std(etas, axis=0) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore"):
         se = np.sqrt(np.diag(covariance))
     return Fit(

@@ -146,6 +146,34 @@ class Schedule:
         arrays = {f.name: getattr(self, f.name)[c] for f in fields(self) if f.name != "columns"}
         return Schedule(columns={k: v[c] for k, v in self.columns.items()}, **arrays)
 
+    def written_out(self) -> Schedule:
+        """The same doses with every additional one as a record of its own, so that a value can be read just before it.
+
+        Doses that a later reset, or a later steady state that replaces the state, would cancel are left out.
+        """
+        dose = (self.evid == DOSE) | (self.evid == RESET_AND_DOSE)
+        clean = (self.evid == RESET) | (self.evid == RESET_AND_DOSE) | (dose & (self.steady_state == 1))
+        rows = np.flatnonzero(dose & (self.additional > 0))
+        if not len(rows):
+            return self
+        stops = [self.time[j[0]] if len(j := np.flatnonzero(clean[i + 1 :]) + i + 1) else np.inf for i in rows]
+        times = [self.time[i] + self.interval[i] * np.arange(1, self.additional[i] + 1) for i in rows]
+        kept = [t[t < stop] for t, stop in zip(times, stops, strict=True)]
+        each = np.repeat(rows, [len(t) for t in kept])
+        more = Schedule.of(
+            np.concatenate(kept),
+            evid=DOSE,
+            port=self.port[each],
+            amount=self.amount[each],
+            rate=self.rate[each],
+            row=self.row[each],
+        )
+        more = more.take(np.argsort(more.time, kind="stable"))
+        once = replace(
+            self, additional=np.zeros_like(self.additional), interval=np.where(self.steady_state > 0, self.interval, 0.0)
+        )
+        return once.merge(more)
+
     def without_values(self) -> Schedule:
         """The same records with the measured values taken out: what was done, and when one would look."""
         return replace(self, value=np.full(len(self), np.nan))

@@ -73,7 +73,7 @@ class Trajectories:
             more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
             raise SolverError(
                 f"model {self.model}, subject {who}, time {when:g} {self.time_unit}: the equations could not be solved{more}; "
-                "look at this subject's parameters, or loosen the tolerance"
+                "look at this subject's parameters, covariates and doses"
             )
         return self
 

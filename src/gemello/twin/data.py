@@ -135,4 +135,5 @@ def _posterior(
         covariates=last,
         until=record.last,
         provenance=replace(common, data_hash=record.hash),
+        misfit=float(e.misfit[k]),
     )

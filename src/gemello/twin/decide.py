@@ -18,6 +18,7 @@ from gemello.twin.data import TwinData
 from gemello.twin.goals import Constraint, Target
 from gemello.twin.propagate import propagate, settle
 from gemello.twin.regimens import Candidate, Grid, Regimen, candidates_of, with_dose
+from gemello.twin.timing import dose_times
 
 Floats = NDArray[np.float64]
 MEMORY = 2**28  # bytes of outputs that one batch of candidates may hold
@@ -114,6 +115,7 @@ def optimise(
     constraints: Sequence[Constraint] = (),
     least_probability: float = 0.5,
     override_domain: bool = False,
+    override_doubt: bool = False,
     raise_refusal: bool = False,
 ) -> Decision:
     """The candidate with the largest probability of meeting all goals, among those that keep every constraint.
@@ -121,13 +123,16 @@ def optimise(
     Goals are about the noise-free course, under the posterior's draws. Equal probabilities: the least amount in all. What a
     candidate does is added to what the record holds, its future included. Refused (`Decision.refused`, or RefusalError with
     `raise_refusal`): a posterior whose draws cannot be trusted, no candidate that keeps the constraints, a best probability
-    under `least_probability`. Raises DomainError for a subject outside the model's population unless `override_domain`, and
+    under `least_probability`. Raises DataError for regimens that would start before the record's last value, or on top of doses
+    that it holds. `override_doubt` goes on in spite of a doubtful posterior, and records it. Raises DomainError for a subject outside the model's population unless `override_domain`, and
     DataError, ModelError, SolverError for what cannot be computed.
     """
     goals = (goal,) if isinstance(goal, Target) else tuple(goal)
     _check_goals(twin, goals, constraints, least_probability)
     targets = (*goals, *(c.target for c in constraints))
     chosen_from = candidates_of(twin.model, candidates, twin.record.last, max(t.span[1] for t in targets))
+    if not isinstance(candidates, Mapping):
+        _check_planned(twin, chosen_from)
     outside = _inside(twin, [c.schedule for c in chosen_from], override_domain)
     words = tuple(_label(twin, t) for t in goals)
     stamp = Provenance.collect(
@@ -135,6 +140,8 @@ def optimise(
     )  # the draws are the posterior's: its seed
     table: tuple[Assessed, ...] = ()
     refused = twin.posterior.doubt
+    if refused is not None and override_doubt:
+        outside, refused = (*outside, refused), None
     best = None
     if refused is None:
         table = assess(twin, goals, constraints, chosen_from)
@@ -142,6 +149,25 @@ def optimise(
     if refused and raise_refusal:
         raise RefusalError(f"subject {twin.id}: {refused}")
     return Decision(twin.id, words, table, best, refused, least_probability, outside, bool(outside), stamp)
+
+
+def _check_planned(twin: TwinData, candidates: Sequence[Candidate]) -> None:
+    """Refuse to plan on top of what is planned already, or to plan for a time that has been measured."""
+    begin = min(float(c.schedule.time[0]) for c in candidates)
+    done = dose_times(twin.record.schedule)
+    later = done[done >= begin - 1e-9]
+    seen = twin.record.schedule.time[twin.record.schedule.measured]
+    unit = twin.model.time_unit
+    if len(later):
+        raise DataError(
+            f"subject {twin.id}: the record holds doses from {later[0]:g} {unit} on, and the new ones would come on top of them",
+            column="start", value=begin, remedy="start after the last recorded dose, or take those still to come out of the record",
+        )  # fmt: skip
+    if len(seen) and seen[-1] > begin + 1e-9:
+        raise DataError(
+            f"subject {twin.id}: values are measured until {seen[-1]:g} {unit}, after the new doses would start",
+            column="start", value=begin, remedy="start at the last measurement or later",
+        )  # fmt: skip
 
 
 def _inside(twin: TwinData, schedules: Sequence[Schedule], override: bool) -> tuple[str, ...]:
@@ -232,7 +258,7 @@ def statistics(
     names = tuple(dict.fromkeys(t.output for t in targets))
     subjects, plans = [], []
     for s in schedules:
-        done = twin.record.schedule.without_values().merge(s) if history else s
+        done = (twin.record.schedule.without_values().merge(s) if history else s).written_out()
         if not history and len(twin.record):
             done = done.covariates(**{n: v for n, v in twin.posterior.covariates.items() if n not in done.columns})
         at = np.unique(np.concatenate([t.times(done) for t in targets]))

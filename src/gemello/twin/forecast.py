@@ -172,8 +172,8 @@ def _full(twin: TwinData, schedule: Schedule | None) -> Schedule:
     """Record and schedule together, without measured values."""
     past = twin.record.schedule.without_values()
     if schedule is None:
-        return past
-    return past.merge(schedule.without_values() if len(past) else twin.complete(schedule).without_values())
+        return past.written_out()
+    return past.merge(schedule.without_values() if len(past) else twin.complete(schedule).without_values()).written_out()
 
 
 def _times(times: ArrayLike | None, plan: Schedule) -> Floats:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from gemello.base.errors import DataError, ModelError
 from gemello.base.provenance import Provenance
 from gemello.engine.lanes import precision
-from gemello.inference.ensemble import KHAT_LIMIT
+from gemello.inference.ensemble import khat_limit
 from gemello.inference.scores import quantiles
 from gemello.model.contract import Model
 from gemello.model.individuals import individual
@@ -21,6 +22,7 @@ from gemello.model.population import PopulationParameters
 
 Floats = NDArray[np.float64]
 
+LEAST_SURPRISE = 1e-3  # data less probable than this are asked about, not absorbed: 1 in 1,000 subjects is asked in vain
 LEAST_EFFECTIVE = 100.0  # draws below which a probability is not to be trusted
 
 
@@ -62,13 +64,25 @@ class Posterior:
     covariates: Mapping[str, float]
     until: float
     provenance: Provenance
+    misfit: float = 0.0  # see `gemello.inference.laplace.Modes`
+
+    @property
+    def surprise(self) -> float:
+        """Probability that a subject of this population shows data at least as far from what it expects (χ² approximation)."""
+        return float(chi2.sf(self.misfit, self.observations)) if self.observations else 1.0
 
     @property
     def doubt(self) -> str | None:
-        """Why the draws cannot be trusted; None if they can."""
-        if self.khat > KHAT_LIMIT:
+        """Why the posterior cannot be trusted; None if it can."""
+        if self.surprise < LEAST_SURPRISE:
             return (
-                f"the posterior draws are unreliable (k-hat {self.khat:.2f}, above {KHAT_LIMIT}); "
+                f"the measurements contradict the population (probability {self.surprise:.1g}, below {LEAST_SURPRISE:g}): check the "
+                "levels, their times and units, and the doses before them; measure again before you rely on this twin"
+            )
+        limit = khat_limit(len(self.draws))
+        if self.khat > limit:
+            return (
+                f"the posterior draws are unreliable (k-hat {self.khat:.2f}, above {limit:.2f}); "
                 "assimilate with more draws, or check the data"
             )
         if not self.ess >= LEAST_EFFECTIVE:

@@ -12,6 +12,8 @@ from gemello.base.errors import DataError
 from gemello.model.contract import Model
 from gemello.model.schedule import DOSE, Schedule
 
+MOST_DOSES = 2000  # of one regimen
+
 
 @dataclass(frozen=True)
 class Regimen:
@@ -80,6 +82,15 @@ class Grid:
     def regimens(self, start: float, until: float) -> list[Regimen]:
         """The regimens, with the grid's own start and end where it has them. Raises DataError for an empty grid."""
         begin, end = self.start if self.start is not None else start, self.until if self.until is not None else until
+        for column, values in (("intervals", self.intervals), ("doses", self.doses), ("durations", self.durations)):
+            for v in values:
+                if not np.isfinite(v) or v < 0 or (column == "intervals" and v == 0):
+                    raise DataError("impossible in a grid", column=column, value=v, remedy="give positive numbers")
+        if self.intervals and (end - begin) / min(self.intervals) > MOST_DOSES:
+            raise DataError(
+                f"over {MOST_DOSES} doses until {end:g}", column="intervals", value=min(self.intervals),
+                remedy="give longer intervals, or an earlier end",
+            )  # fmt: skip
         if end <= begin:
             raise DataError(
                 "the grid ends before it starts", column="until", value=end, remedy=f"give an end, or windows, after {begin:g}"

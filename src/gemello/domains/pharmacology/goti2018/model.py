@@ -23,7 +23,7 @@ vancomycin = LinearPK(
     oral=False,
     peripherals=1,
     covariates=(
-        Covariate("CLCREAT", "mL/min", 4.0, 150.0, 120.0, possible=(0.0, 400.0)),
+        Covariate("CLCREAT", "mL/min", 4.0, 150.0, 120.0, possible=(1.0, 400.0)),
         Covariate("WT", "kg", 33.0, 255.0, 70.0, possible=(0.3, 700.0)),
         Covariate("DIAL", "1", 0.0, 1.0, 0.0, possible=(0.0, 1.0), categorical=(0.0, 1.0)),
     ),
