@@ -134,7 +134,7 @@ def test_a_fit_that_did_not_converge(gemello: Gemello, folder: Path) -> None:
     assert done.status == 1
     assert done.error() == (
         "gemello: error: model product, focei: did not converge (these data do not tell V, scale apart); "
-        "try other start values, or a simpler OMEGA"
+        "try other starts, or a simpler OMEGA"
     )
     said = json.loads(done.out)
     assert said["converged"] is False

@@ -208,7 +208,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("optimise", *ASK, "--port", "3"), "no such port in decay"),
     (("optimise", *ASK, "--window", "5"), "is not FROM,TO"),
     (("optimise", *ASK, "--window", "9,5"), "is not FROM,TO"),
-    (("optimise", *ASK, "--start", "-5"), "column start, value '-5.0': impossible in a grid"),
+    (("optimise", *ASK, "--start", "-5"), "column start, value '-5.0': impossible in a regimen"),
     (("optimise", *ASK, "--least-probability", "2"), "Invalid value for '--least-probability'"),
     (("optimise", *ASK, "--report", "no/r.html"), "there is no folder"),
 ]

@@ -89,7 +89,7 @@ def test_robertson_against_radau(method: str) -> None:
     out, control = run(robertson, ([1.0], [0.0], [0.0]), times, method=method, rtol=1e-7, atol=1e-12)
     assert excess(out[:, :, 0], authority(robertson, [1.0, 0, 0], times, "Radau"), 1e-7, 1e-12) < 10
     np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-9)  # mass is conserved
-    assert int(control.accepted + control.rejected) < 1000
+    assert int((control.accepted + control.rejected).max()) < 1000
     assert (int(control.switches) >= 1) == (method == "auto")
 
 
@@ -100,7 +100,7 @@ def test_van_der_pol_against_radau(method: str) -> None:
     out, control = run(van_der_pol, ([2.0], [0.0]), times, method=method, rtol=1e-7, atol=1e-9)
     exact = authority(van_der_pol, [2.0, 0.0], times, "Radau")
     assert excess(out[:, :, 0], exact, 1e-7, 1e-9) < 10
-    assert int(control.accepted + control.rejected) < 3000
+    assert int((control.accepted + control.rejected).max()) < 3000
     if method == "auto":
         assert int(control.switches) >= 1
 
@@ -160,12 +160,12 @@ def test_unknown_method_is_refused() -> None:
 # ---- segments ----------------------------------------------------------------------------------------------------------
 @METHODS
 def test_idle_block_takes_no_step(method: str) -> None:
-    control = start(3, jnp.float64)._replace(step=jnp.asarray(0.5))
+    control = start(3, jnp.float64)._replace(step=jnp.full(3, 0.5))
     y = (jnp.array([1.0, 2.0, jnp.inf]),)
     out, new = advance(lambda t, y: (1 / (y[0] - 2),), jnp.zeros(3), jnp.zeros(3), y, control, method=method)
-    assert int(new.accepted) == 0
-    assert int(new.rejected) == 0
-    assert float(new.step) == 0.5
+    assert not new.accepted.any()
+    assert not new.rejected.any()
+    assert np.asarray(new.step).tolist() == [0.5] * 3
     assert np.asarray(out[0])[:2].tolist() == [1, 2]  # a slope that is infinite does no harm where nothing moves
     assert np.asarray(new.failed).tolist() == [False, False, True]
 
@@ -174,8 +174,8 @@ def test_step_survives_short_segments() -> None:
     """Output a hundred times as often must not cost a hundred times the steps of the start."""
     coarse = run(brusselator, ([1.5], [3.0]), [0.0, 0.5, 1.0])[1]
     fine = run(brusselator, ([1.5], [3.0]), np.linspace(0, 1, 201))[1]
-    assert int(fine.accepted) <= 200 + int(coarse.accepted)
-    assert float(fine.step) > 0.02
+    assert int(fine.accepted[0]) <= 200 + int(coarse.accepted[0])
+    assert float(fine.step[0]) > 0.02
 
 
 @METHODS

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-CPU_BLOCK = 64  # adaptive methods: the worst lane sets the step of its block, and stages stay in the cache
+CPU_BLOCK = 128  # adaptive methods: the busiest lane sets the work of its block, and stages stay in the cache
 EXACT_BLOCK = 2560  # exact methods: no step to share, and few kernels to start
 GPU_BLOCK = 16_384
 
@@ -80,7 +80,10 @@ def _program(fn: Callable[[Any, Any], Any], devices: int) -> Any:
         return jax.jit(queue, compiler_options=options)
     mesh = jax.make_mesh((devices,), ("devices",), devices=jax.devices()[:devices])
     spec = PartitionSpec("devices")
-    return jax.jit(jax.shard_map(queue, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False), compiler_options=options)
+    return jax.jit(
+        jax.shard_map(queue, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False),
+        compiler_options=options,
+    )
 
 
 class Cut(NamedTuple):

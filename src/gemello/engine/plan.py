@@ -81,7 +81,7 @@ class Repeats(NamedTuple):
 
 class Solved(NamedTuple):
     """outputs: tuple of (records, lanes), one per output. failed: (lanes,) bool. failure_time: (lanes,), NaN where fine.
-    states: tuple of (records, lanes). steps: accepted and rejected steps of the block (0 for exact methods)."""
+    states: tuple of (records, lanes). steps: (2, lanes) accepted and rejected steps (0 for exact methods)."""
 
     outputs: tuple[Any, ...]
     failed: Any

@@ -53,7 +53,9 @@ def reduced(system: Any, plan: Plan, p: Any, outputs: Sequence[int], lanes: int)
     def seen(y: Any) -> Any:
         slopes = system.derivative(one, y, p, u)
         out = system.observe(one, y, p, u)
-        return [jnp.asarray(v) + 0 * one for v in (*(out[k] for k in outputs), *(d for i, d in enumerate(slopes) if i not in idle))]
+        return [
+            jnp.asarray(v) + 0 * one for v in (*(out[k] for k in outputs), *(d for i, d in enumerate(slopes) if i not in idle))
+        ]
 
     needed = frozenset[int]().union(
         *dependence(jax.make_jaxpr(seen)(y).jaxpr, [frozenset([i]) for i in range(len(y))], derivative=False)
@@ -61,5 +63,6 @@ def reduced(system: Any, plan: Plan, p: Any, outputs: Sequence[int], lanes: int)
     kept = [i for i in range(len(y)) if i not in idle or i in needed]
     place = {i: k for k, i in enumerate(kept)}
     ports = tuple(q._replace(state=place.get(q.state, -1)) for q in plan.ports)
-    return Reduced(system, kept), replace(plan, ports=ports, accumulators=tuple(place[i] for i in plan.accumulators if i in place))
-
+    return Reduced(system, kept), replace(
+        plan, ports=ports, accumulators=tuple(place[i] for i in plan.accumulators if i in place)
+    )

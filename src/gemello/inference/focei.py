@@ -25,7 +25,7 @@ from gemello.model.contract import Model
 
 @lru_cache(maxsize=64)
 def program(model: Model, plan: Plan, layout: Layout) -> Any:
-    """Program for `map_blocks`: shared x, blocks (data, start etas) -> objective (lanes,), gradient (lanes, x), etas, decrement."""
+    """Program for `map_blocks`: shared x, blocks (data, start etas) -> objective, gradient (lanes, x), etas, decrement."""
 
     def run(x: Any, blocks: Any) -> Any:
         data, start = blocks

@@ -67,7 +67,7 @@ class Fit:
         """Raise ConvergenceError unless the fit converged."""
         if not self.converged:
             raise ConvergenceError(
-                f"model {self.model}, {self.method}: did not converge ({self.message}); try other start values, or a simpler OMEGA"
+                f"model {self.model}, {self.method}: did not converge ({self.message}); try other starts, or a simpler OMEGA"
             )
         return self
 
@@ -328,7 +328,8 @@ def _result(
     return Fit(
         model.name, method, total,
         {k: float(v) for k, v in pop.theta.items()}, pop.omega, shape.etas, {k: float(v) for k, v in pop.sigma.items()},
-        shape.names, dict(zip(shape.names, map(float, natural), strict=True)), dict(zip(shape.names, map(float, se), strict=True)),
+        shape.names, dict(zip(shape.names, map(float, natural), strict=True)),
+        dict(zip(shape.names, map(float, se), strict=True)),
         covariance, kind, tuple(s.id for s in data.subjects), etas, value, dict(zip(shape.etas, map(float, shrink), strict=True)),
         converged, "; ".join(words), iterations, int(data.observations.sum()), tuple(target.trace), tuple(excluded),
     )  # fmt: skip

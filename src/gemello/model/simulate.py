@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gemello.base.errors import DataError, ModelError, SolverError, UnsupportedError
-from gemello.engine.lanes import cut, default_block, map_blocks, precision
+from gemello.engine.lanes import EXACT_BLOCK, cut, default_block, map_blocks, precision
 from gemello.engine.plan import Plan
-from gemello.engine.solve import LINEAR, solve
+from gemello.engine.solve import LINEAR, solve, speed
 from gemello.model.contract import Model
 from gemello.model.individuals import bound_arrays, covariate_arrays, individual, spread
 from gemello.model.schedule import Schedule, Subject, check_subjects
@@ -222,8 +222,18 @@ def block_solver(model: Model, plan: Plan, shared_slots: bool, outputs: tuple[in
         own = {**shared["p"], **block["p"]}
         p = spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), block["lane"].shape[0])
         out = solve(model, plan, slots, p, records, repeats=repeats, outputs=outputs, states=states)
-        steps = jnp.broadcast_to(out.steps[:, None], (2, out.failed.shape[0]))
-        return out.outputs, out.states, out.failed, out.failure_time, steps
+        return out.outputs, out.states, out.failed, out.failure_time, out.steps
+
+    return run
+
+
+@lru_cache(maxsize=128)
+def _speed(model: Model, plan: Plan) -> Any:
+    """Function (shared, block) -> (lanes,), for `map_blocks`: how fast each lane's equations are."""
+
+    def run(shared: Any, block: Any) -> Any:
+        own, lanes = {**shared["p"], **block["p"]}, block["lane"].shape[0]
+        return speed(model, plan, spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), lanes), lanes)
 
     return run
 
@@ -283,10 +293,16 @@ def solve_prepared(
         chosen = tuple(range(len(model.outputs)) if outputs is None else map(model.output_index, outputs))
         fn = block_solver(model, timeline.plan, timeline.shared, chosen, states)
         own = {"p": {k: np.broadcast_to(v, (*v.shape[:-1], lanes)) for k, v in p.items() if v.ndim}, "lane": np.zeros(lanes)}
+        back = np.argsort(order, kind="stable")
+        if (
+            timeline.shared and timeline.plan.method == "tsit5" and lanes > width and own["p"]
+        ):  # lanes that share steps should be alike
+            like = np.argsort(map_blocks(_speed(model, timeline.plan), {"p": same}, cut(own, lanes, EXACT_BLOCK)), kind="stable")
+            own, back = jax.tree.map(lambda v: v[..., like], own), np.argsort(like, kind="stable")
         shared, per_lane = ({"p": same, **table}, own) if timeline.shared else ({"p": same}, {**own, **table})
         seen, held, failed, when, steps = map_blocks(fn, shared, cut(per_lane, lanes, width), axis=-1)
-        back = np.argsort(order, kind="stable")
-        host = lambda v: v.T if timeline.shared else v[..., back].T  # noqa: E731
+        in_place = bool((back == np.arange(lanes)).all())
+        host = lambda v: v.T if in_place else v[..., back].T  # noqa: E731
         values_of = {model.outputs[k].name: host(v) for k, v in zip(chosen, seen, strict=True)}
         states_of = {n: host(v) for n, v in zip(model.states, held, strict=False)}
     return _trajectories(ready, values_of, states_of, host(failed), host(when), steps)

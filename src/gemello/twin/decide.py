@@ -124,7 +124,8 @@ def optimise(
     candidate does is added to what the record holds, its future included. Refused (`Decision.refused`, or RefusalError with
     `raise_refusal`): a posterior whose draws cannot be trusted, no candidate that keeps the constraints, a best probability
     under `least_probability`. Raises DataError for regimens that would start before the record's last value, or on top of doses
-    that it holds. `override_doubt` goes on in spite of a doubtful posterior, and records it. Raises DomainError for a subject outside the model's population unless `override_domain`, and
+    that it holds. `override_doubt` goes on in spite of a doubtful posterior, and records it. Raises DomainError for a
+    subject outside the model's population unless `override_domain`, and
     DataError, ModelError, SolverError for what cannot be computed.
     """
     goals = (goal,) if isinstance(goal, Target) else tuple(goal)
@@ -161,7 +162,7 @@ def _check_planned(twin: TwinData, candidates: Sequence[Candidate]) -> None:
     if len(later):
         raise DataError(
             f"subject {twin.id}: the record holds doses from {later[0]:g} {unit} on, and the new ones would come on top of them",
-            column="start", value=begin, remedy="start after the last recorded dose, or take those still to come out of the record",
+            column="start", value=begin, remedy="start after the last recorded dose, or take those to come out of the record",
         )  # fmt: skip
     if len(seen) and seen[-1] > begin + 1e-9:
         raise DataError(

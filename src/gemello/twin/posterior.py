@@ -76,8 +76,8 @@ class Posterior:
         """Why the posterior cannot be trusted; None if it can."""
         if self.surprise < LEAST_SURPRISE:
             return (
-                f"the measurements contradict the population (probability {self.surprise:.1g}, below {LEAST_SURPRISE:g}): check the "
-                "levels, their times and units, and the doses before them; measure again before you rely on this twin"
+                f"the measurements contradict the population (probability {self.surprise:.1g}, below {LEAST_SURPRISE:g}): check "
+                "the levels, their times and units, and the doses before them; measure again before you rely on this twin"
             )
         limit = khat_limit(len(self.draws))
         if self.khat > limit:

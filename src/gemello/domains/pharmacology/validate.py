@@ -168,7 +168,8 @@ def phenobarbital(folder: Path) -> Iterator[Check]:
     for name, v in (("CL", 2.09967e-4), ("V", 2.68946e-2), ("V_APGR", 8.37555e-2)):
         yield _check(f"pheno standard error of {name}", own.se[name], v, 0.02, source, relative=True)
     for name, v in (("CL", 47.580), ("V", 13.581)):
-        yield _check(f"pheno shrinkage of eta {name}, %", 100 * own.shrinkage[name], v, 0.05, "NONMEM 7.5.1, pheno .lst, ETASHRINKSD")
+        listed = "NONMEM 7.5.1, pheno .lst, ETASHRINKSD"
+        yield _check(f"pheno shrinkage of eta {name}, %", 100 * own.shrinkage[name], v, 0.05, listed)
 
 
 def mapbayr(folder: Path) -> Iterator[Check]:

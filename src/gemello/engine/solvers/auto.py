@@ -31,18 +31,23 @@ def explicit_radius(step: tsit5.Step, h: Array, scale: Sequence[Array]) -> Array
 
 
 def implicit_radius(step: rodas5p.Step, h: Array, scale: Sequence[Array]) -> Array:
-    """Bound of h·ρ of each lane (lanes,): the smaller of the row-sum and column-sum norms of the scaled Jacobian."""
+    """Bound of h·ρ of each lane (lanes,) at a Rodas5P step."""
+    return h * jacobian_norm(step.jacobian, scale)
+
+
+def jacobian_norm(jacobian: Sequence[Sequence[Array | None]], scale: Sequence[Array]) -> Array:
+    """Bound of ρ of each lane (lanes,): the smaller of the row-sum and column-sum norms of the scaled Jacobian."""
     n = len(scale)
     inverse = [1 / s for s in scale]
-    rows = [jnp.zeros_like(h)] * n
-    columns = [jnp.zeros_like(h)] * n
+    rows = [jnp.zeros_like(scale[0])] * n
+    columns = [jnp.zeros_like(scale[0])] * n
     for i in range(n):
         for j in range(n):
-            v = step.jacobian[i][j]
+            v = jacobian[i][j]
             if v is not None:
                 size = jnp.abs(v) * (scale[j] * inverse[i]) if i != j else jnp.abs(v)
                 rows[i], columns[j] = rows[i] + size, columns[j] + size
     worst_row, worst_column = rows[0], columns[0]
     for r, c in zip(rows[1:], columns[1:], strict=True):
         worst_row, worst_column = jnp.maximum(worst_row, r), jnp.maximum(worst_column, c)
-    return h * jnp.minimum(worst_row, worst_column)
+    return jnp.minimum(worst_row, worst_column)

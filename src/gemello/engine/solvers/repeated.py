@@ -26,7 +26,9 @@ def reach(rows: Sequence[Sequence[Any]]) -> list[list[bool]]:
     return out
 
 
-def repeated(flow: Flow, of: Any, pattern: Pattern, lengths: Any, fed: Sequence[int], lanes: int) -> Callable[[Any, Any, Any], Any]:
+def repeated(
+    flow: Flow, of: Any, pattern: Pattern, lengths: Any, fed: Sequence[int], lanes: int
+) -> Callable[[Any, Any, Any], Any]:
     """Function (k, y, rates) -> y after `lengths[k]`.
 
     flow: (dt, y, rates) -> y. of: type of the state. pattern: which entries of M can differ from 0. fed: states into which

@@ -54,6 +54,39 @@ C: tuple[tuple[float, ...], ...] = (
 #: Times of the stages and weights of ∂f/∂t: sums of the rows of α and of γ_ij.
 TIMES = (0.0, 0.6358126895828704, 0.4095798393397535, 0.9769306725060716, 0.4288403609558664, 1.0, 1.0, 1.0)
 WEIGHTS = (0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069)
+#: Weights of the stages in the interpolant of order 4: a, b, c of engine/dense.py.
+H: tuple[tuple[float, ...], ...] = (
+    (
+        25.948786856663858,
+        -2.5579724845846235,
+        10.433815404888879,
+        -2.3679251022685204,
+        0.524948541321073,
+        1.1241088310450404,
+        0.4272876194431874,
+        -0.17202221070155493,
+    ),
+    (
+        -9.91568850695171,
+        -0.9689944594115154,
+        3.0438037242978453,
+        -24.495224566215796,
+        20.176138334709044,
+        15.98066361424651,
+        -6.789040303419874,
+        -6.710236069923372,
+    ),
+    (
+        11.419903575922262,
+        2.8879645146136994,
+        72.92137995996029,
+        80.12511834622643,
+        -52.072871366152654,
+        -59.78993625266729,
+        -0.15582684282751913,
+        4.883087185713722,
+    ),
+)
 
 
 class Pattern(NamedTuple):
@@ -69,6 +102,7 @@ class Step(NamedTuple):
     y: tuple[Array, ...]
     error: tuple[Array, ...]
     jacobian: list[list[Array | None]]
+    bend: tuple[tuple[Array, ...], ...]  # a, b, c of engine/dense.py
 
 
 def pattern(f: Slope, t: Array, y: tuple[Array, ...]) -> Pattern:
@@ -127,7 +161,8 @@ def step(f: Slope, t: Array, y: tuple[Array, ...], h: Array, where: Pattern) -> 
                 value = value + (WEIGHTS[k] * h) * drift
             right.append(_add(scale * value, C[k], stages, i, GAMMA))
         stages.append(lu.solve(factors, together(right)))
-    return Step(tuple(v + stages[7][i] for i, v in enumerate(now)), stages[7], jacobian)
+    bend = tuple(tuple(_add(row[0] * stages[0][i], row[1:], stages[1:], i, 1.0) for i in range(n)) for row in H)
+    return Step(tuple(v + stages[7][i] for i, v in enumerate(now)), stages[7], jacobian, bend)
 
 
 def _add(start: Array, weights: Sequence[float], stages: Sequence[tuple[Array, ...]], i: int, factor: float) -> Array:

@@ -38,6 +38,18 @@ E = (
 )
 
 
+#: Weights of θ⁴ in the paper's interpolant of order 4, which meets state and slope at both ends and so has no other freedom.
+QUARTIC = (
+    -1.0530884977290216,
+    0.1017,
+    2.490627285651253,
+    -16.548102889244902,
+    47.37952196281928,
+    -34.87065786149661,
+    2.5,
+)
+
+
 class Step(NamedTuple):
     """What one step gives; every entry is a tuple of arrays `(lanes,)`, one for each state."""
 
@@ -46,6 +58,7 @@ class Step(NamedTuple):
     slope: tuple[Array, ...]  # at the new point: the next step's first stage
     inner_y: tuple[Array, ...]  # argument and slope of stage 6, which has the same time as the new point
     inner_slope: tuple[Array, ...]
+    bend: tuple[tuple[Array, ...], ...]  # a, b, c of engine/dense.py
 
 
 def _combine(weights: Sequence[float], stages: Sequence[tuple[Array, ...]], i: int) -> Array:
@@ -62,4 +75,14 @@ def step(f: Slope, t: Array, y: tuple[Array, ...], h: Array, slope: tuple[Array,
         inner, new = new, tuple(v + h * _combine(row, stages, i) for i, v in enumerate(y))
         stages.append(together(f(t + c * h, new)))
     error = tuple(h * _combine(E, stages, i) for i in range(len(y)))
-    return Step(new, error, stages[6], inner, stages[5])
+    return Step(new, error, stages[6], inner, stages[5], _bend(y, new, h, stages))
+
+
+def _bend(
+    y: tuple[Array, ...], new: tuple[Array, ...], h: Array, stages: Sequence[tuple[Array, ...]]
+) -> tuple[tuple[Array, ...], ...]:
+    rise = [b - a for a, b in zip(y, new, strict=True)]
+    a = tuple(h * k - r for k, r in zip(stages[0], rise, strict=True))
+    c = tuple(-h * _combine(QUARTIC, stages, i) for i in range(len(y)))
+    b = tuple(r - h * k - u - w for r, k, u, w in zip(rise, stages[6], a, c, strict=True))
+    return a, b, c
