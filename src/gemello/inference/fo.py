@@ -1,7 +1,8 @@
 """FO: the first-order method, for one block of lanes.
 
 The model is linear in the etas around 0: y ~ N(f(0), V), V = J W J' + R, and a subject's objective is ln|V| + r'V⁻¹r
-(Beal & Sheiner 1982; NONMEM's METHOD=0, without constants).
+(Beal & Sheiner 1982; NONMEM's METHOD=0, without constants). With W = LL' and A = 1 + L'J'R⁻¹JL, which has the size of the etas
+and an inverse even where W is singular, ln|V| = ln|R| + ln|A| and r'V⁻¹r = r'R⁻¹r - b'A⁻¹b, b = L'J'R⁻¹r (Woodbury).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gemello.engine.plan import Plan
+from gemello.inference.laplace import solve_symmetric
 from gemello.inference.layout import Layout
 from gemello.inference.likelihood import Block
 from gemello.model.contract import Model
@@ -29,14 +31,14 @@ def program(model: Model, plan: Plan, layout: Layout) -> Any:
         seen = data["seen"]
 
         def objective(x: Any) -> Any:
-            pop = layout.population(x)
+            pop, root = layout.population(x), layout.factor(x)
             g, slope = block.gradient_parts(pop, zero)
-            j = jnp.where(seen, slope.f, 0.0)
-            v = jnp.einsum("irb,ij,jsb->brs", j, pop.omega, j)
-            v = v + jax.vmap(jnp.diag)(jnp.where(seen, g.v, 1.0).T)
-            root = jnp.linalg.cholesky(v)
-            r = jax.scipy.linalg.solve_triangular(root, block.residual(g).T[..., None], lower=True)[..., 0]
-            return jnp.sum(r**2, axis=1) + 2.0 * jnp.sum(jnp.log(jnp.diagonal(root, axis1=1, axis2=2)), axis=1)
+            # v is 1 and its slope nothing where nothing was seen
+            scaled = jnp.einsum("ki,krb->irb", root, jnp.where(seen, slope.f, 0.0)) / jnp.sqrt(g.v)
+            a = jnp.einsum("irb,jrb->ijb", scaled, scaled) + jnp.eye(len(root), dtype=x.dtype)[:, :, None]
+            b = jnp.einsum("irb,rb->ib", scaled, block.residual(g) / jnp.sqrt(g.v))
+            solved, logdet = solve_symmetric(a, b)
+            return block.data_objective(g) + logdet - jnp.sum(b * solved, axis=0)
 
         push = lambda e: jax.jvp(objective, (x,), (e,))  # noqa: E731
         value, gradient = jax.vmap(push, out_axes=(None, 0))(jnp.eye(len(layout), dtype=x.dtype))

@@ -110,7 +110,8 @@ def prepare(
         raise DataError("no subjects", remedy="give at least one")
     check_subjects(subjects)
     chosen = _method(model, method)
-    check_values(model, values or {}, len(subjects))
+    check_values(model, values or {})
+    check_shapes(values or {}, len(subjects))
     cov, varies = covariate_arrays(model, subjects)
     bound, bound_varies = bound_arrays(model, bind or {}, subjects)
     check_values(model, bound)
@@ -146,12 +147,17 @@ def _method(model: Model, method: str | None) -> str:
     return chosen
 
 
-def check_values(model: Model, values: Mapping[str, ArrayLike], lanes: int | None = None) -> None:
-    """Raise ModelError for an unknown parameter, a value that is no number or outside its range, or a wrong number of them."""
+def check_shapes(values: Mapping[str, ArrayLike], lanes: int) -> None:
+    """Raise ModelError unless there is one value of each parameter, or one for each subject."""
+    for name, v in values.items():
+        if np.ndim(v) and np.shape(v) != (lanes,):
+            raise ModelError(f"parameter {name}: {np.shape(v)} values for {lanes} subjects; give one, or one for each subject")
+
+
+def check_values(model: Model, values: Mapping[str, ArrayLike]) -> None:
+    """Raise ModelError for an unknown parameter, a value that is no number, or one outside its range."""
     for name, v in values.items():
         row, x = model.parameters[name], np.asarray(v, float)
-        if lanes is not None and x.ndim and x.shape != (lanes,):
-            raise ModelError(f"parameter {name}: {x.shape} values for {lanes} subjects; give one, or one for each subject")
         bad = ~((x >= row.lower) & (x <= row.upper) & np.isfinite(x))
         if np.any(bad):
             value = float(np.atleast_1d(x)[np.atleast_1d(bad)][0])
@@ -278,7 +284,7 @@ def solve_prepared(
     """`simulate` on a problem prepared before: only values and etas may differ (and no port parameter may become active)."""
     model, timeline = ready.model, ready.timeline
     order, lanes = timeline.order, ready.lanes
-    check_values(model, values, lanes)
+    check_shapes(values, lanes)
     with precision():
         theta = theta_of(model, values, ready.bound, order)
         size = (lanes, len(model.parameters.eta_names))
