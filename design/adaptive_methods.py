@@ -97,7 +97,11 @@ def measure(problem: Problem, method: str, devices: int, block: int, rtol: float
     def blocks(y: Any, p: Any) -> Any:
         cut = jax.tree.map(lambda x: x.reshape(-1, block), (y, p))
         out, control = jax.lax.map(lambda a: solve(problem, method, *a, rtol, atol), cut)
-        return jnp.moveaxis(out, -1, 1).reshape((-1, *out.shape[1:3])), (control.switches, control.accepted.max(), control.rejected.max())
+        return jnp.moveaxis(out, -1, 1).reshape((-1, *out.shape[1:3])), (
+            control.switches,
+            control.accepted.max(),
+            control.rejected.max(),
+        )
 
     run = jax.jit(jax.shard_map(blocks, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
     args = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, spec)), (problem.y0, problem.p))

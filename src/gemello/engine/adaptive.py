@@ -250,7 +250,8 @@ def _judge(
     max_steps: int,
 ) -> _Walk:
     """Accept each lane's step, or reject it; choose its next one; give up lanes that cannot go on."""
-    size, now, *new = together([pace.square(error, w.y, new, rtol, atol), now, *new])
+    size, now, *rest = together([pace.square(error, w.y, new, rtol, atol), now, *new])
+    new = tuple(rest)
     ok = size <= 1
     h = pace.grown(now, _factor(size), ok, w.h)
     on = w.s < 1

@@ -36,7 +36,7 @@ class Log(NamedTuple):
     """Steps since the last readout. count: how many. s: (CAPACITY + 1, lanes) clock after each; row 0 is where they began. rows:
     y after the step and its a, b, c for each state that is wanted, (CAPACITY + 1, lanes) each."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]  (a tuple has a method of that name)
     s: Array
     rows: tuple[tuple[Array, Array, Array, Array], ...]
 
@@ -67,7 +67,7 @@ def reading(slots: int, lanes: int, wanted: int, outputs: int, dtype: Any) -> Re
 
 def begin(log: Log, s: Array, y: Sequence[Array], wanted: Sequence[int]) -> Log:
     """An empty log that starts at clocks `s` and states `y`."""
-    rows = tuple((old.at[0].set(y[i]), *bend) for i, (old, *bend) in zip(wanted, log.rows, strict=True))
+    rows: Any = tuple((old.at[0].set(y[i]), *bend) for i, (old, *bend) in zip(wanted, log.rows, strict=True))
     return Log(jnp.zeros_like(log.count), log.s.at[0].set(s), rows)
 
 

@@ -31,7 +31,7 @@ def precision(dtype: str = "float64") -> Iterator[None]:
 def _persistent_cache() -> None:
     """Keep compiled programs in the user's cache folder, unless the user has chosen a folder or GEMELLO_CACHE=off."""
     chosen = os.environ.get("GEMELLO_CACHE", "")
-    if jax.config.jax_compilation_cache_dir is not None or chosen.lower() == "off":
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None or chosen.lower() == "off":
         return
     from platformdirs import user_cache_dir  # noqa: PLC0415  (only at the first solve)
 

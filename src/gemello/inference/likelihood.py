@@ -135,7 +135,8 @@ class Block:
         p = spread(individual(m, theta, tuple(eta), d["cov"]), self.lanes)
         observable = tuple(k for k, o in enumerate(m.outputs) if o.residual is not None)
         out = solve(m, self.plan, d["slots"], p, d["records"], outputs=observable).outputs
-        f = v = None
+        f: Any = None
+        v: Any = None
         for k, here in zip(observable, out, strict=True):
             var = residual_sd(m, k, here, pop.sigma) ** 2
             f = here if f is None else jnp.where(d["output"] == k, here, f)

@@ -13,6 +13,7 @@ from gemello.model.contract import Model
 from gemello.model.schedule import DOSE, Schedule
 
 MOST_DOSES = 2000  # of one regimen
+MOST_CANDIDATES = 5000
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class Grid:
                 f"over {MOST_DOSES} doses until {end:g}", column="intervals", value=min(self.intervals),
                 remedy="give longer intervals, or an earlier end",
             )  # fmt: skip
+        many = len(self.doses) * len(self.intervals) * len(self.durations) * len(self.loadings)
+        if many > MOST_CANDIDATES:
+            raise DataError(f"{many} candidates", column="doses", remedy=f"give a coarser grid, of at most {MOST_CANDIDATES}")
         if end <= begin:
             raise DataError(
                 "the grid ends before it starts", column="until", value=end, remedy=f"give an end, or windows, after {begin:g}"

@@ -26,8 +26,9 @@ def derivative(y: State, c: Constants) -> State:
     if c.absorption is not None:
         absorbed = c.absorption * amounts.pop(0)
         depot.append(-absorbed)
-    concentration = amounts[0] / c.volume
-    exchange = tuple(q * (concentration - a / v) for (q, v), a in zip(c.peripheral, amounts[1:], strict=True))
+    # reciprocals are made once, outside the solver's steps
+    concentration = amounts[0] * (1.0 / c.volume)
+    exchange = tuple(q * concentration - a * (q / v) for (q, v), a in zip(c.peripheral, amounts[1:], strict=True))
     central = absorbed - c.clearance * concentration - sum(exchange)
     return type(y)(*depot, central, *exchange, concentration)
 

@@ -37,7 +37,10 @@ OUTPUT = "cp"
 FIRST = 3  # samples after the dose that the twin sees: about one hour
 DRAWS = 2000
 LEVEL = 0.9
-START, STEADY = 25.0, (121.0, 145.0)  # h: the next dose (after the last sample), and a day at steady state (over 10 half-lives after it)
+START, STEADY = (
+    25.0,
+    (121.0, 145.0),
+)  # h: the next dose (after the last sample), and a day at steady state (over 10 half-lives after it)
 POINTS = 49  # every half hour of that day, and each dose
 GOALS = (Target(OUTPUT, "min", STEADY, low=5.0, points=POINTS), Target(OUTPUT, "max", STEADY, high=15.0, points=POINTS))
 SAFE = (Constraint(Target(OUTPUT, "max", STEADY, high=20.0, points=POINTS), risk=0.05),)
