@@ -33,10 +33,10 @@ def between(x: Array, y0: Array, y1: Array, a: Array, b: Array, c: Array) -> Arr
 
 
 class Log(NamedTuple):
-    """Steps since the last readout. count: how many. s: (CAPACITY + 1, lanes) clock after each; row 0 is where they began. rows:
+    """Steps since the last readout. taken: how many. s: (CAPACITY + 1, lanes) clock after each; row 0 is where they began. rows:
     y after the step and its a, b, c for each state that is wanted, (CAPACITY + 1, lanes) each."""
 
-    count: Array  # type: ignore[assignment]  (a tuple has a method of that name)
+    taken: Array
     s: Array
     rows: tuple[tuple[Array, Array, Array, Array], ...]
 
@@ -68,12 +68,12 @@ def reading(slots: int, lanes: int, wanted: int, outputs: int, dtype: Any) -> Re
 def begin(log: Log, s: Array, y: Sequence[Array], wanted: Sequence[int]) -> Log:
     """An empty log that starts at clocks `s` and states `y`."""
     rows: Any = tuple((old.at[0].set(y[i]), *bend) for i, (old, *bend) in zip(wanted, log.rows, strict=True))
-    return Log(jnp.zeros_like(log.count), log.s.at[0].set(s), rows)
+    return Log(jnp.zeros_like(log.taken), log.s.at[0].set(s), rows)
 
 
 def note(log: Log, s: Array, y: Sequence[Array], bend: Bend, wanted: Sequence[int]) -> Log:
     """The log with one more step, to clocks `s` and states `y`. A lane whose step was rejected notes that it stands still."""
-    k = log.count + 1
+    k = log.taken + 1
     put = lambda old, new: lax.dynamic_update_index_in_dim(old, new, k, 0)  # noqa: E731
     rows = tuple(
         (put(y_, y[i]), put(a, bend.a[i]), put(b, bend.b[i]), put(c, bend.c[i]))
@@ -90,9 +90,9 @@ def _at(log: Log, s: Array) -> tuple[Array, ...]:
     target, clocks = lax.stop_gradient(s), lax.stop_gradient(log.s)
     before, half = jnp.zeros_like(lane), CAPACITY // 2
     while half:  # the last row before s, by halving
-        go = (before + half <= log.count) & (take(clocks, before + half) < target)
+        go = (before + half <= log.taken) & (take(clocks, before + half) < target)
         before, half = jnp.where(go, before + half, before), half // 2
-    after = jnp.minimum(before + 1, log.count)
+    after = jnp.minimum(before + 1, log.taken)
     start, end = take(clocks, before), take(clocks, after)
     moved = end > start
     x = (s - start) / jnp.where(moved, end - start, 1)

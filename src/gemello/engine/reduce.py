@@ -21,8 +21,8 @@ class Reduced:
         self.system, self.kept = system, tuple(kept)
         self.outputs, self.signal_type = system.outputs, system.signal_type
         names = system.state_type._fields
-        kind: Any = namedtuple("State", [names[i] for i in kept])  # noqa: PYI024  (names are data here)
-        self.state_type = kind
+        make: Any = namedtuple  # noqa: PYI024  (names are data here)
+        self.state_type = make("State", [names[i] for i in kept])
 
     def _whole(self, y: Any) -> Any:
         place = {i: k for k, i in enumerate(self.kept)}
