@@ -200,7 +200,7 @@ def _phases(
     """Loops over steps of one method each: to the segment's end, to a full log, or to a change of method."""
 
     def room(w: _Walk) -> Any:
-        return True if w.log is None else w.log.count < dense.CAPACITY
+        return True if w.log is None else w.log.taken < dense.CAPACITY
 
     def noted(w: _Walk, bend: dense.Bend) -> _Walk:
         return w if w.log is None else w._replace(log=dense.note(w.log, w.s, w.y, bend, wanted))
