@@ -89,7 +89,7 @@ def _collect(title: str, rows: Iterable[dict[str, Any]], keys: tuple[str, ...]) 
             missing = [k for k in keys if k not in row]
             if missing:
                 raise ModelError(f"{title}: row {len(out) + 1} has no {', '.join(missing)}; each row needs {', '.join(keys)}")
-            out.append({k: row[k] for k in keys})
+            out.append({k: row[k] for k in keys} | row)  # what else a row says (the first call, errors) goes into the JSON
             say(f"{title}: {len(out)} done, last {row[keys[0]]}")
     if not out:
         raise ModelError(f"{title}: nothing came back; the domain has no rows to show")
