@@ -56,10 +56,6 @@ class Problem:
     def subjects(self) -> tuple[Subject, ...]:
         return self.prepared.subjects
 
-    def in_lane_order(self, v: Any) -> Any:
-        """(subjects, ...) to (lanes, ...)."""
-        return np.asarray(v)[self.prepared.timeline.order]
-
     def in_subject_order(self, v: Any) -> NDArray[Any]:
         """(lanes, ...) to (subjects, ...)."""
         return np.asarray(v)[np.argsort(self.prepared.timeline.order, kind="stable")]
@@ -142,7 +138,7 @@ class Block:
             f = here if f is None else jnp.where(d["output"] == k, here, f)
             v = var if v is None else jnp.where(d["output"] == k, var, v)
         # a value of 0 where the prediction is 0 and the error purely proportional says nothing: there f = y and v = 1, which
-        # adds nothing to any sum. Any other value there is impossible: its objective is infinite, and no search goes there.
+        # adds nothing to any sum. Any other value there is impossible: its objective is no number, and no search goes there.
         known = d["seen"] & ~((v <= 0) & (d["y"] == 0))
         return Prediction(jnp.where(known, f, d["y"]), jnp.where(known, v, 1.0))
 

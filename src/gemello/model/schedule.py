@@ -235,7 +235,12 @@ def concatenate(parts: Sequence[Schedule]) -> tuple[Schedule, NDArray[np.int64],
     }
     counts = np.array([len(p) for p in parts])
     part = np.repeat(np.arange(len(parts)), counts)
-    return Schedule(**joined), part, np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Schedule(**joined), part, numbered(counts)
+
+
+def numbered(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, … within each of several groups of these sizes, one group after another."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 EVENTS = "use 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose"

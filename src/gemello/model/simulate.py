@@ -219,15 +219,21 @@ def _check_steady_lags(subjects: Sequence[Subject], seen: Mapping[str, NDArray[n
                 )
 
 
+def _individuals(model: Model, shared: Any, block: Any) -> Any:
+    """Individual parameters of a block: those that all lanes share, and those of each lane."""
+    own = {**shared["p"], **block["p"]}
+    return spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), block["lane"].shape[0])
+
+
 @lru_cache(maxsize=128)
 def block_solver(model: Model, plan: Plan, shared_slots: bool, outputs: tuple[int, ...], states: bool) -> Any:
     """Function (shared, block) -> leaves (..., lanes), for `map_blocks`: solves with individual parameters `p`."""
 
     def run(shared: Any, block: Any) -> Any:
         slots, records, repeats = (shared if shared_slots else block)["timeline"]
-        own = {**shared["p"], **block["p"]}
-        p = spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), block["lane"].shape[0])
-        out = solve(model, plan, slots, p, records, repeats=repeats, outputs=outputs, states=states)
+        out = solve(
+            model, plan, slots, _individuals(model, shared, block), records, repeats=repeats, outputs=outputs, states=states
+        )
         return out.outputs, out.states, out.failed, out.failure_time, out.steps
 
     return run
@@ -238,8 +244,7 @@ def _speed(model: Model, plan: Plan) -> Any:
     """Function (shared, block) -> (lanes,), for `map_blocks`: how fast each lane's equations are."""
 
     def run(shared: Any, block: Any) -> Any:
-        own, lanes = {**shared["p"], **block["p"]}, block["lane"].shape[0]
-        return speed(model, plan, spread(model.individual_type(*(own[n] for n in model.individual_type._fields)), lanes), lanes)
+        return speed(model, plan, _individuals(model, shared, block), block["lane"].shape[0])
 
     return run
 

@@ -27,7 +27,7 @@ from gemello.engine.plan import (
     Slots,
 )
 from gemello.model.contract import Model
-from gemello.model.schedule import Schedule, Subject, concatenate
+from gemello.model.schedule import Schedule, Subject, concatenate, numbered
 
 MOST_REPEATS = 16  # more segment lengths than this are not worth a table
 
@@ -132,11 +132,9 @@ def compile_timeline(
     given = dose & ~constant & ~signal
     i = np.flatnonzero
     repeat = np.repeat(i(given), s.additional[given] + 1)
-    m = np.arange(len(repeat)) - np.repeat(
-        np.cumsum(s.additional[given] + 1) - (s.additional[given] + 1), s.additional[given] + 1
-    )
+    m = numbered(s.additional[given] + 1)
     still = np.repeat(i(copies > 0), copies[copies > 0])
-    c = np.arange(len(still)) - np.repeat(np.cumsum(copies[copies > 0]) - copies[copies > 0], copies[copies > 0]) + 1
+    c = numbered(copies[copies > 0]) + 1
     inf = infused[repeat]
     alone = s.evid != 0 if dynamic else clean & (s.evid == 3) | constant | signal | given  # rows whose own action reads them out
     quiet = np.flatnonzero(~alone) if not dynamic else np.arange(len(s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.model.schedule import DOSE, RESET_AND_DOSE, Schedule
+from gemello.model.schedule import DOSE, RESET_AND_DOSE, Schedule, numbered
 
 Floats = NDArray[np.float64]
 
@@ -14,10 +14,7 @@ def dose_times(s: Schedule) -> Floats:
     """Sorted times of all doses and signals, additional ones written out."""
     dose = np.flatnonzero((s.evid == DOSE) | (s.evid == RESET_AND_DOSE))
     repeat = np.repeat(dose, s.additional[dose] + 1)
-    number = np.arange(len(repeat)) - np.repeat(
-        np.cumsum(s.additional[dose] + 1) - (s.additional[dose] + 1), s.additional[dose] + 1
-    )
-    return np.unique(s.time[repeat] + number * s.interval[repeat])
+    return np.unique(s.time[repeat] + numbered(s.additional[dose] + 1) * s.interval[repeat])
 
 
 def infusion_ends(s: Schedule) -> Floats:
