@@ -15,6 +15,8 @@ import pytest
 
 from gemello.cli.domains import CHECK
 from gemello.domains.pharmacology import validate
+from gemello.domains.pharmacology.authorities import fits, records, twins
+from gemello.domains.pharmacology.authorities.common import check
 
 
 def well_formed(rows: list[dict[str, Any]]) -> None:
@@ -29,23 +31,23 @@ def well_formed(rows: list[dict[str, Any]]) -> None:
 
 
 def test_a_check() -> None:
-    row = validate._check("x", 1.05, 1.0, 0.1, "here")
+    row = check("x", 1.05, 1.0, 0.1, "here")
     assert row == {"check": "x", "value": 1.05, "reference": 1.0, "tolerance": 0.1, "source": "here", "passed": True}
-    assert not validate._check("x", 1.2, 1.0, 0.1, "here")["passed"]
-    assert not validate._check("x", math.nan, 1.0, 0.1, "here")["passed"]
-    relative = validate._check("x", 105.0, 100.0, 0.04, "here", relative=True)
+    assert not check("x", 1.2, 1.0, 0.1, "here")["passed"]
+    assert not check("x", math.nan, 1.0, 0.1, "here")["passed"]
+    relative = check("x", 105.0, 100.0, 0.04, "here", relative=True)
     assert (relative["tolerance"], relative["passed"]) == (4.0, False)
 
 
-@pytest.mark.parametrize("part", ["mapbayr", "varying_covariates", "dosing_designs"])
-def test_parts_that_need_data_pass(shared_data: Path, part: str) -> None:
-    rows = list(getattr(validate, part)(shared_data / "pharmacology"))
+@pytest.mark.parametrize("part", [fits.mapbayr, records.varying_covariates, records.dosing_designs])
+def test_parts_that_need_data_pass(shared_data: Path, part: Any) -> None:
+    rows = list(part(shared_data / "pharmacology"))
     well_formed(rows)
     assert [r["check"] for r in rows if not r["passed"]] == []
 
 
 def test_the_part_on_vancomycin_passes() -> None:
-    rows = list(validate.vancomycin_dosing())
+    rows = list(twins.vancomycin_dosing())
     well_formed(rows)
     assert [r["check"] for r in rows if not r["passed"]] == []
     assert len(rows) == 8
@@ -58,7 +60,7 @@ def test_a_wrong_reference_fails(shared_data: Path, tmp_path: Path) -> None:
     text = table.read_text()
     assert text.count("4.05058386E-001") == 1
     table.write_text(text.replace("4.05058386E-001", "4.06058386E-001"))
-    etas, objective = validate.mapbayr(tmp_path)
+    etas, objective = fits.mapbayr(tmp_path)
     assert not etas["passed"]
     assert etas["value"] == pytest.approx(1e-3, rel=0.01)
     assert objective["passed"]
@@ -67,23 +69,17 @@ def test_a_wrong_reference_fails(shared_data: Path, tmp_path: Path) -> None:
 def test_without_the_data_each_part_says_so_and_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    def nothing(name: str) -> Any:
-        def part() -> Iterator[dict[str, Any]]:
-            made.append(name)
-            yield from ()
-
-        return part
+    def nothing() -> Iterator[dict[str, Any]]:
+        made.append("made")
+        yield from ()
 
     monkeypatch.setattr(validate, "reference_data", lambda area: None)
-    for name in ("vancomycin_dosing", "solvers", "calibration"):
-        monkeypatch.setattr(validate, name, nothing(name))
+    monkeypatch.setattr(validate, "WITHOUT", (nothing,))
     rows = list(validate.checks())
-    assert [r["check"].partition(":")[0] for r in rows] == [
-        "dosing_designs", "varying_covariates", "theophylline", "phenobarbital", "mapbayr",
-    ]  # fmt: skip
+    assert [r["check"].partition(":")[0] for r in rows] == [part.__name__ for part in validate.WITH_DATA]
     assert all(tuple(r) == CHECK and r["passed"] is False and r["value"] is None for r in rows)
     assert all("set GEMELLO_DATA" in r["check"] for r in rows)
-    assert made == ["vancomycin_dosing", "solvers", "calibration"]  # those that need no data are still made
+    assert made == ["made"]  # those that need no data are still made
 
 
 def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The domain held against outside authorities, one file for each kind of check."""
