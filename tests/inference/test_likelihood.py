@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from gemello.base.errors import DataError, UnsupportedError
+from gemello.base.errors import DataError
 from gemello.engine.lanes import map_blocks, precision
 from gemello.inference import likelihood as li
 from gemello.model.card import Card
@@ -108,7 +108,7 @@ def look(model: Model, s: Subject, etas: NDArray[np.float64]) -> list[Parts]:
         return (
             li.joint_objective(block, g, eta, w),
             li.joint_gradient(block, g, slope, eta, w),
-            li.curvature(slope, g, w),
+            li.curvature(block, slope, g, w),
             g.f,
             g.v,
         )
@@ -208,9 +208,75 @@ def test_records_without_a_value_and_padding_add_nothing() -> None:
     assert got[1] == pytest.approx(objective_by_hand(ETAS[1]), rel=1e-12)
 
 
-def test_log_normal_errors_and_outputs_without_error_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="log-normal errors are not fitted"):
-        li.problem(Logs(), [subject()])
+def check_objective(model: Model, s: Subject, by_hand: Any) -> None:
+    """Objective and gradient beside a function of the etas; the curvature where the etas say nothing more than its own rank."""
+    for eta, got in zip(ETAS, look(model, s, ETAS), strict=True):
+        assert got.objective == pytest.approx(by_hand(eta), rel=1e-12)
+        np.testing.assert_allclose(2.0 * got.gradient, differences(by_hand, eta), rtol=1e-6, atol=1e-6)
+        assert np.linalg.eigvalsh(got.curvature)[0] > 0
+
+
+def prior_by_hand(eta: NDArray[np.float64], measured: int) -> float:
+    log = stats.multivariate_normal.logpdf(eta, np.zeros(2), OMEGA)
+    return float(-2.0 * log - (measured + 2) * np.log(2.0 * np.pi))
+
+
+def test_log_normal_errors_have_the_density_of_the_value_itself() -> None:
+    def by_hand_logs(eta: NDArray[np.float64]) -> float:
+        f, sd = by_hand(eta)
+        cp = OUTPUT == 0
+        log = stats.lognorm.logpdf(VALUES[cp], SIGMA["a"], scale=f[cp]).sum() + stats.norm.logpdf(VALUES[~cp], f[~cp], sd[~cp]).sum()
+        return float(-2.0 * log) + prior_by_hand(eta, 5)
+
+    check_objective(Logs(), subject(), by_hand_logs)
+    with pytest.raises(DataError, match=r"value '0.0': subject 1: .* log-normal must be above 0"):
+        li.problem(Logs(), [subject(np.array([4.1, 2.2, 61.0, 25.0, 0.0]))])
+
+
+@pytest.mark.parametrize("model", [pair, Logs()])
+def test_values_below_and_above_a_limit_add_their_probability(model: Model) -> None:
+    """M3: the last concentration is below 0.5 mg/L, the first above 4.1."""
+    values, censored = np.array([4.1, 2.2, 61.0, 25.0, 0.5]), np.array([-1, 0, 0, 0, 1])
+    whole = subject(values)
+    s = Subject("1", Schedule(**{**vars(whole.schedule), "censored": np.concatenate([[0], censored])}))
+
+    def by_hand_m3(eta: NDArray[np.float64]) -> float:
+        f, sd = by_hand(eta)
+        if isinstance(model, Logs):
+            cp = [stats.norm(np.log(f[k]), SIGMA["a"]) for k in range(5)]
+            ends = cp[0].logsf(np.log(4.1)) + cp[4].logcdf(np.log(0.5)) + cp[1].logpdf(np.log(2.2)) - np.log(2.2)
+        else:
+            ends = stats.norm.logsf(4.1, f[0], sd[0]) + stats.norm.logcdf(0.5, f[4], sd[4]) + stats.norm.logpdf(2.2, f[1], sd[1])
+        log = ends + stats.norm.logpdf(values[2:4], f[2:4], sd[2:4]).sum()
+        return float(-2.0 * log) + prior_by_hand(eta, 3)
+
+    check_objective(model, s, by_hand_m3)
+    assert li.problem(model, [s]).observations.tolist() == [3]
+
+
+def test_far_below_its_limit_a_censored_value_stays_finite() -> None:
+    whole = subject(np.array([4.1, 2.2, 61.0, 25.0, 1e-9]))
+    s = Subject("1", Schedule(**{**vars(whole.schedule), "censored": np.array([0, 0, 0, 0, 0, 1])}))
+    (got,) = look(proportional, s, np.array([[-2.0, 0.0]]))
+    assert np.isfinite(got.objective)
+    assert np.isfinite(got.gradient).all()
+    assert np.isfinite(got.curvature).all()
+
+
+def test_the_exact_hessian_is_that_of_the_objective() -> None:
+    from gemello.inference.focei import exact_hessian
+
+    problem = li.problem(pair, [subject()])
+    data = jax.tree.map(lambda v: v[0], problem.blocks.tree)
+    with precision():
+        pop = li.Population({k: np.float64(v) for k, v in THETA.items()}, OMEGA, {k: np.float64(v) for k, v in SIGMA.items()})
+        block = li.Block(pair, problem.prepared.timeline.plan, data)
+        h = np.asarray(exact_hessian(block, pop, ETAS[1][:, None], li.prior(pop.omega)))[..., 0]
+    expected = 0.5 * differences(lambda e: differences(objective_by_hand, e, 1e-4), ETAS[1], 1e-4)
+    np.testing.assert_allclose(h, expected, rtol=1e-5)
+
+
+def test_outputs_without_error_are_refused() -> None:
     predicted = Subject(
         "7", Schedule.of([0.0, 1.0], evid=[1, 0], amount=[DOSE, 0.0], value=[np.nan, 1.0], output=2).covariates(WT=70.0)
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemello.base.errors import ModelError
 from gemello.model.card import SECTIONS, Card
-from gemello.model.parameters import COLUMNS, Parameter, ParameterTable
+from gemello.model.parameters import COLUMNS, OPTIONAL_COLUMNS, Parameter, ParameterTable
 
 CSV = """name,value,unit,lower,upper,kind,distribution,variance,estimate,source,description
 CL,5,L/h,,,,lognormal,0.09,,a paper,clearance
@@ -71,7 +71,7 @@ def test_a_bad_table_is_refused(old: str, new: str, words: str, tmp_path: Path) 
 
 
 def test_columns_are_those_of_a_row() -> None:
-    assert tuple(Parameter.__dataclass_fields__) == COLUMNS
+    assert tuple(Parameter.__dataclass_fields__) == (*COLUMNS, *OPTIONAL_COLUMNS)
 
 
 def test_omega_and_its_covariances(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from gemello.base.errors import ModelError
 from gemello.base.random import SEED_LIMIT, check_seed, generator
-from gemello.engine.lanes import precision
 from gemello.model.contract import Model
-from gemello.model.individuals import residual_sd
+from gemello.model.individuals import measurement
 from gemello.model.schedule import Subject
 
 
@@ -58,7 +57,5 @@ def draw_measurements(
         if not chosen.any():
             continue
         f: Any = outputs[o.name][chosen]
-        with precision():
-            sd = np.asarray(residual_sd(model, k, f, sigma))
-        out[chosen] = f * np.exp(sd * noise[chosen]) if o.residual and o.residual.form == "lognormal" else f + sd * noise[chosen]
+        out[chosen] = measurement(model, k, f, sigma, noise[chosen])
     return out

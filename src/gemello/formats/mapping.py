@@ -12,8 +12,9 @@ from gemello.base.errors import DataError, ModelError
 from gemello.base.units import factor
 from gemello.formats.columns import Table, find
 from gemello.model.contract import Model
+from gemello.model.schedule import OCCASION
 
-ROLES = ("ID", "TIME", "EVID", "AMT", "RATE", "II", "ADDL", "SS", "CMT", "MDV", "DV", "DVID", "C")
+ROLES = ("ID", "TIME", "EVID", "AMT", "RATE", "II", "ADDL", "SS", "CMT", "MDV", "DV", "DVID", "CENS", "C")
 SYNONYMS = {  # taken only where the file has no column of the name itself; a note says so
     "ID": ("SUBJECT", "SUBJID", "USUBJID"),
     "AMT": ("AMOUNT",),
@@ -39,8 +40,9 @@ class Heads:
                 raise ModelError(f"model {model.name}: no parameter {parameter!r} to bind to a column; it has {known}")
         covariates = [c.name for c in model.covariates]
         roles, notes = {}, []
-        renamed = _renamed(table, columns, [*ROLES, *covariates, *bind.values()])
-        for role in (*ROLES, *covariates):
+        occasion = [OCCASION] if model.parameters.occasion_names and OCCASION not in covariates else []
+        renamed = _renamed(table, columns, [*ROLES, *covariates, *occasion, *bind.values()])
+        for role in (*ROLES, *covariates, *occasion):
             if role == "C" and _is_data(table, renamed):
                 continue
             at, note = _find(table, role, renamed)

@@ -23,7 +23,7 @@ from gemello.formats.checks import Faults, check_records
 from gemello.formats.columns import Table
 from gemello.formats.mapping import Heads, Units
 from gemello.model.contract import Model
-from gemello.model.schedule import Schedule, Subject
+from gemello.model.schedule import OCCASION, Schedule, Subject
 
 LARGEST = 1e30  # no amount, time or measurement comes near it in any unit
 ADDITIONAL_LIMIT = 100_000  # doses that one record may stand for
@@ -175,6 +175,7 @@ def _records(
         "value": scale.values(value, output),
         "output": output,
         "row": table.lines,
+        "censored": np.where(looks & (mdv == 0), cells.whole("CENS", 0), 0),
     }
 
 
@@ -230,6 +231,8 @@ def _extra_columns(
     """Covariates and bound columns by name, in the units of the model, all records."""
     cells, out = _Cells(table, heads, faults), {}
     wanted = {c.name: c.unit for c in model.covariates}
+    if model.parameters.occasion_names and OCCASION in heads.roles:
+        wanted.setdefault(OCCASION, "1")
     for parameter, column in bind.items():
         unit = model.parameters[parameter].unit
         if wanted.setdefault(column, unit) != unit and scale.given:

@@ -66,11 +66,11 @@ class Ensemble(NamedTuple):
     misfit: Floats
 
 
-def population_of(parameters: PopulationParameters) -> Population:
-    """The same numbers as programs take them."""
+def population_of(parameters: PopulationParameters, occasions: int = 0) -> Population:
+    """The same numbers as programs take them, for subjects with so many occasions."""
     theta = {n: np.float64(v) for n, v in parameters.theta.items()}
     sigma = {n: np.float64(v) for n, v in parameters.sigma.items()}
-    return Population(theta, np.asarray(parameters.omega, float), sigma)
+    return Population(theta, parameters.covariance_of_etas(occasions), sigma)
 
 
 # ---- points --------------------------------------------------------------------------------------------------------
@@ -224,17 +224,17 @@ def ensemble(
     if draws < 10:
         raise DataError("too few draws", column="draws", value=draws, remedy="give 10 or more")
     parameters.check(problem.model)
-    pop, names = population_of(parameters), [s.id for s in problem.subjects]
-    n, count = len(parameters.eta_names), len(names)
-    if n == 0 or not problem.observations.any():
-        return _prior_ensemble(problem, parameters, pop, draws, seed)
+    pop, names = population_of(parameters, problem.prepared.occasions), [s.id for s in problem.subjects]
+    n, count = problem.etas, len(names)
+    if n == 0 or not problem.informed.any():
+        return _prior_ensemble(problem, pop, draws, seed)
     m = modes(problem, pop, start)
     _check_modes(problem, m)
     points = t_points(uniform_points(seed, names, draws, n + 1))
     x, logw, weights, khat = _weigh(problem, pop, points, m.eta, m.covariance)
     ess = effective_size(weights)
     for widen in 3.0 ** np.arange(rounds - 1):  # moments of a poor sample are too narrow, so the last rounds widen them
-        poor = (~(ess >= ENOUGH * draws) | (khat > KHAT_LIMIT)) & (problem.observations > 0)
+        poor = (~(ess >= ENOUGH * draws) | (khat > KHAT_LIMIT)) & problem.informed
         if not poor.any():
             break
         mean, scale = moments(x, weights)
@@ -253,8 +253,8 @@ def ensemble(
     top = np.max(logw, axis=1)
     evidence = top + np.log(np.mean(np.exp(logw - top[:, None]), axis=1))
     out = Ensemble(m.eta, m.covariance, m.objective, x, weights, ess, khat, evidence, problem.observations, m.misfit)
-    blank = problem.observations == 0
-    return _replace(out, _prior_ensemble(problem, parameters, pop, draws, seed), blank) if blank.any() else out
+    blank = ~problem.informed
+    return _replace(out, _prior_ensemble(problem, pop, draws, seed), blank) if blank.any() else out
 
 
 def _weigh(
@@ -288,18 +288,18 @@ def _check_weights(problem: Problem, ess: Floats) -> None:
         )
 
 
-def _prior_ensemble(problem: Problem, parameters: PopulationParameters, pop: Population, draws: int, seed: int) -> Ensemble:
+def _prior_ensemble(problem: Problem, pop: Population, draws: int, seed: int) -> Ensemble:
     """Every subject as if without data; of a model without etas, the evidence is that of its only parameters."""
-    names, n = [s.id for s in problem.subjects], len(parameters.eta_names)
+    names, n, omega = [s.id for s in problem.subjects], problem.etas, np.asarray(pop.omega)
     count = len(names)
-    objective = np.full(count, np.linalg.slogdet(parameters.omega)[1] if n else 0.0)
+    objective = np.full(count, np.linalg.slogdet(omega)[1] if n else 0.0)
     evidence = np.zeros(count)
-    if n == 0 and problem.observations.any():
+    if n == 0 and problem.informed.any():
         objective = joint_at(problem, pop, np.zeros((count, 1, 0)))[:, 0]
         evidence = -0.5 * (objective + LN_2PI * problem.observations)
     return Ensemble(
-        np.zeros((count, n)), np.broadcast_to(parameters.omega, (count, n, n)).copy(), objective,
-        prior_draws(seed, names, draws, parameters.omega), np.full((count, draws), 1.0 / draws), np.full(count, float(draws)),
+        np.zeros((count, n)), np.broadcast_to(omega, (count, n, n)).copy(), objective,
+        prior_draws(seed, names, draws, omega), np.full((count, draws), 1.0 / draws), np.full(count, float(draws)),
         np.full(count, -np.inf), evidence, problem.observations, np.zeros(count),
     )  # fmt: skip
 

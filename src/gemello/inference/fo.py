@@ -16,8 +16,19 @@ import jax.numpy as jnp
 from gemello.engine.plan import Plan
 from gemello.inference.laplace import solve_symmetric
 from gemello.inference.layout import Layout
-from gemello.inference.likelihood import Block
+from gemello.inference.likelihood import Block, Population
 from gemello.model.contract import Model
+
+
+def first_order(block: Block, pop: Population, root: Any) -> Any:
+    """(lanes,) objective; root: lower triangular factor of OMEGA."""
+    g, slope = block.gradient_parts(pop, jnp.zeros((len(root), block.lanes), root.dtype))
+    # v is 1 and its slope nothing where nothing was seen
+    scaled = jnp.einsum("ki,krb->irb", root, jnp.where(block.data["seen"], slope.f, 0.0)) / jnp.sqrt(g.v)
+    a = jnp.einsum("irb,jrb->ijb", scaled, scaled) + jnp.eye(len(root), dtype=root.dtype)[:, :, None]
+    b = jnp.einsum("irb,rb->ib", scaled, block.residual(g) / jnp.sqrt(g.v))
+    solved, logdet = solve_symmetric(a, b)
+    return block.data_objective(g) + logdet - jnp.sum(b * solved, axis=0)
 
 
 @lru_cache(maxsize=64)
@@ -27,21 +38,8 @@ def program(model: Model, plan: Plan, layout: Layout) -> Any:
     def run(x: Any, blocks: Any) -> Any:
         data, start = blocks
         block = Block(model, plan, data)
-        zero = jnp.zeros_like(start)
-        seen = data["seen"]
-
-        def objective(x: Any) -> Any:
-            pop, root = layout.population(x), layout.factor(x)
-            g, slope = block.gradient_parts(pop, zero)
-            # v is 1 and its slope nothing where nothing was seen
-            scaled = jnp.einsum("ki,krb->irb", root, jnp.where(seen, slope.f, 0.0)) / jnp.sqrt(g.v)
-            a = jnp.einsum("irb,jrb->ijb", scaled, scaled) + jnp.eye(len(root), dtype=x.dtype)[:, :, None]
-            b = jnp.einsum("irb,rb->ib", scaled, block.residual(g) / jnp.sqrt(g.v))
-            solved, logdet = solve_symmetric(a, b)
-            return block.data_objective(g) + logdet - jnp.sum(b * solved, axis=0)
-
-        push = lambda e: jax.jvp(objective, (x,), (e,))  # noqa: E731
+        push = lambda e: jax.jvp(lambda x: first_order(block, layout.population(x), layout.factor(x)), (x,), (e,))  # noqa: E731
         value, gradient = jax.vmap(push, out_axes=(None, 0))(jnp.eye(len(layout), dtype=x.dtype))
-        return value, gradient.T, zero.T, jnp.zeros_like(value)
+        return value, gradient.T, jnp.zeros_like(start).T, jnp.zeros_like(value)
 
     return run

@@ -48,6 +48,14 @@ def solve_symmetric(h: Any, g: Any) -> tuple[Any, Any]:
     return jnp.stack(solve(f, list(g))), -sum(jnp.log(jnp.abs(r)) for r in f.reciprocal)
 
 
+def log_determinant(h: Any, checked: bool = False) -> Any:
+    """ln|H| (lanes,) of H (etas, etas, lanes). checked: NaN where H is not positive definite."""
+    n = h.shape[0]
+    pivots = factor([[h[i, j] for j in range(n)] for i in range(n)]).reciprocal if n else []
+    total = -sum((jnp.log(jnp.abs(r)) for r in pivots), jnp.zeros(h.shape[2:]))
+    return jnp.where(jnp.all(jnp.stack(pivots) > 0, axis=0), total, jnp.nan) if checked and n else total
+
+
 def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
     """Minimise the joint objective over etas from `start` (etas, lanes): Fisher scoring with Levenberg's damping.
 
@@ -58,7 +66,7 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
     def look(eta: Any) -> tuple[Any, Any, Any]:
         g, slope = block.gradient_parts(pop, eta)
         value = joint_objective(block, g, eta, w)
-        return value, joint_gradient(block, g, slope, eta, w), curvature(slope, g, w)
+        return value, joint_gradient(block, g, slope, eta, w), curvature(block, slope, g, w)
 
     def promise(gradient: Any, hessian: Any) -> Any:
         return jnp.sum(gradient * solve_symmetric(hessian, gradient)[0], axis=0)
@@ -96,7 +104,7 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
 class Modes(NamedTuple):
     """Results by subject. eta: (subjects, etas). objective: joint, (subjects,). laplace: joint + ln|H|, the subject's
     FOCEI contribution. covariance: (subjects, etas, etas), inverse of H. decrement: what a further step would promise.
-    misfit: Σ (y − f)²/v + η'W⁻¹η, by which the data contradict the population: χ² with as many degrees of freedom as values
+    misfit: Σ (y − f)²/v (of measured values) + η'W⁻¹η, by which the data contradict the population: χ² with as many degrees of freedom as values
     for a linear model with normal errors (the squared Mahalanobis distance of the data under the prior)."""
 
     eta: NDArray[np.float64]
@@ -120,7 +128,7 @@ def _program(model: Model, plan: Plan) -> Any:
         _, logdet = solve_symmetric(s.hessian, s.gradient)
         inverse = jnp.moveaxis(jnp.stack(columns), -1, 0) if n else jnp.zeros((s.eta.shape[1], 0, 0))
         g = b.predict(pop, s.eta)
-        misfit = jnp.sum(b.residual(g) ** 2 / g.v, axis=0) + jnp.einsum("ib,ij,jb->b", s.eta, prior(pop.omega).precision, s.eta)
+        misfit = b.misfit(g) + jnp.einsum("ib,ij,jb->b", s.eta, prior(pop.omega).precision, s.eta)
         return s.eta.T, s.objective, s.objective + logdet, inverse, s.decrement, misfit
 
     return run
@@ -131,9 +139,8 @@ def modes(problem: Problem, pop: Population, start: NDArray[np.float64] | None =
 
     start: (subjects, etas), 0 by default. The covariance is that of the first-order approximation with interaction.
     """
-    n = len(problem.model.parameters.eta_names)
     with precision():
-        eta = np.zeros((len(problem.subjects), n)) if start is None else np.asarray(start, float)
+        eta = np.zeros((len(problem.subjects), problem.etas)) if start is None else np.asarray(start, float)
         cut = problem.cut(eta.T)
         tree = problem.blocks._replace(tree=(problem.blocks.tree, cut.tree))
         out = map_blocks(_program(problem.model, problem.prepared.timeline.plan), pop, tree)

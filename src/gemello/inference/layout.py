@@ -55,10 +55,12 @@ def _entry(row: Parameter, start: float) -> Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is estimated. x = thetas, residual parameters, then the Cholesky factor of each block of OMEGA, row by row.
+    """What is estimated. x = thetas, residual parameters, the Cholesky factor of each block of OMEGA, row by row, and the standard
+    deviations between occasions.
 
     blocks: names of etas that covary. log_diagonal: the factor's diagonal as its logarithm (FO lets it pass through 0, so
     that a singular OMEGA is reached smoothly). fixed: names and values of what is not estimated. scale: start SDs of etas.
+    changing: names that vary between occasions; occasions: their number; changing_scale: start SDs.
     """
 
     thetas: tuple[Entry, ...]
@@ -69,6 +71,9 @@ class Layout:
     fixed_theta: tuple[tuple[str, float], ...]
     fixed_sigma: tuple[tuple[str, float], ...]
     log_diagonal: bool = True
+    changing: tuple[str, ...] = ()
+    changing_scale: tuple[float, ...] = ()
+    occasions: int = 0
 
     @property
     def elements(self) -> tuple[tuple[int, int], ...]:
@@ -80,10 +85,11 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """Names of the estimated natural quantities, in the order of x."""
         omega = (f"OMEGA({self.etas[i]},{self.etas[j]})" for i, j in self.elements)
-        return (*(e.name for e in self.thetas), *(e.name for e in self.sigmas), *omega)
+        occasion = (f"OCCASION({n},{n})" for n in self.changing)
+        return (*(e.name for e in self.thetas), *(e.name for e in self.sigmas), *omega, *occasion)
 
     def __len__(self) -> int:
-        return len(self.thetas) + len(self.sigmas) + len(self.elements)
+        return len(self.thetas) + len(self.sigmas) + len(self.elements) + len(self.changing)
 
     def population(self, x: Any) -> Population:
         """Natural parameters at x."""
@@ -96,22 +102,34 @@ class Layout:
         return Population(theta, factor @ factor.T, sigma)
 
     def factor(self, x: Any) -> Any:
-        """Lower triangular factor of OMEGA at x, (etas, etas); without log_diagonal it may be singular."""
-        size, first = len(self.etas), len(self.thetas) + len(self.sigmas)
+        """Lower triangular factor of OMEGA at x, (etas, etas), occasions included; without log_diagonal it may be singular."""
+        first, n = len(self.thetas) + len(self.sigmas), len(self.etas)
+        size = n + self.occasions * len(self.changing)
         out = jnp.zeros((size, size), x.dtype)
         for k, (i, j) in enumerate(self.elements):
             v = x[first + k]
             out = out.at[i, j].set(jnp.exp(v) if i == j and self.log_diagonal else v * self.scale[i])
+        if size > n:
+            v = x[first + len(self.elements) :]
+            sd = jnp.exp(v) if self.log_diagonal else v * jnp.array(self.changing_scale)
+            at = jnp.arange(n, size)
+            out = out.at[at, at].set(jnp.tile(sd, self.occasions))
         return out
 
     def natural(self, x: Any) -> Any:
         """Estimated natural quantities in the order of `names`: thetas, residual SDs, elements of OMEGA."""
         pop = self.population(x)
         values = [pop.theta[e.name] for e in self.thetas] + [pop.sigma[e.name] for e in self.sigmas]
-        return jnp.stack([*values, *(pop.omega[i, j] for i, j in self.elements)])
+        n = len(self.etas)
+        occasion = (pop.omega[n + j, n + j] for j in range(len(self.changing)))
+        return jnp.stack([*values, *(pop.omega[i, j] for i, j in self.elements), *occasion])
 
-    def start(self, theta: Mapping[str, float], sigma: Mapping[str, float], omega: NDArray[np.float64]) -> NDArray[np.float64]:
-        """x at these natural values."""
+    def start(
+        self, theta: Mapping[str, float], sigma: Mapping[str, float], omega: NDArray[np.float64],
+        occasion: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:  # fmt: skip
+        """x at these natural values. omega: (etas, etas) between subjects. occasion: variances between occasions, by default
+        those at the start."""
         x = [e.inverse(theta[e.name]) for e in self.thetas] + [e.inverse(sigma[e.name]) for e in self.sigmas]
         factor = np.zeros_like(omega)
         for b in self.blocks:
@@ -121,7 +139,8 @@ class Layout:
         for i, j in self.elements:
             diagonal = i == j and self.log_diagonal
             x.append(float(np.log(factor[i, i])) if diagonal else factor[i, j] / self.scale[i])
-        return np.array(x)
+        sd = np.array(self.changing_scale) if occasion is None else np.sqrt(occasion)
+        return np.array([*x, *(np.log(sd) if self.log_diagonal else sd / np.array(self.changing_scale))])
 
 
 def omega_blocks(model: Model, omega: str | Sequence[Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
@@ -153,8 +172,10 @@ def layout(
     estimate: Sequence[str] | None = None,
     omega: str | Sequence[Sequence[str]] | None = None,
     log_diagonal: bool = True,
+    occasions: int = 0,
 ) -> Layout:
-    """Layout of a fit of this model. estimate: names to estimate, by default those that the table marks."""
+    """Layout of a fit of this model. estimate: names to estimate, by default those that the table marks. occasions: the largest
+    number of occasions of any subject."""
     table = model.parameters
     chosen = {r.name for r in table if r.kind != "constant" and r.estimate} if estimate is None else set(estimate)
     for n in chosen:
@@ -162,7 +183,7 @@ def layout(
             raise ModelError(f"parameter {n}: a constant cannot be estimated; leave it out")
     start = {r.name: float(values.get(r.name, r.value)) for r in table}
     for r in table:
-        if r.distribution != "none" and r.variance <= 0:
+        if r.distribution != "none" and r.variance <= 0 and r.occasion_variance <= 0:
             raise ModelError(
                 f"parameter {r.name}: varies between subjects but has variance 0; give a start above 0, or distribution none"
             )
@@ -180,4 +201,7 @@ def layout(
         tuple((n, v) for n, v, k in held if k != "residual"),
         tuple((n, v) for n, v, k in held if k == "residual"),
         log_diagonal,
+        table.occasion_names,
+        tuple(float(np.sqrt(table[n].occasion_variance)) for n in table.occasion_names),
+        occasions,
     )

@@ -1,4 +1,4 @@
-"""`fit`: population parameters, with uncertainty, from the data of many subjects (FO and FOCEI)."""
+"""`fit`: population parameters, with uncertainty, from the data of many subjects (FO, FOCE, FOCEI and Laplace)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gemello.inference.likelihood import Problem, problem
 from gemello.model.contract import Model
 from gemello.model.schedule import Subject
 
-METHODS = ("fo", "focei")
+METHODS = ("fo", "foce", "focei", "laplace")
 DECREMENT = 1e-4  # converged: a full Newton step would lower the objective by less than this
 CYCLES = 4  # quasi-Newton searches, each followed by Newton steps
 FLAT = 1e-4  # curvature below which a direction is not known: a standard error above 140 on the log scale
@@ -35,7 +35,9 @@ class Fit:
 
     objective: −2 log-likelihood without constants. se: standard errors of `estimates` (NaN where they could not be had),
     by `covariance_type` (sandwich R⁻¹SR⁻¹, as NONMEM's default, or R⁻¹). individual: etas of each subject, (subjects, etas).
-    shrinkage: of each eta, 1 − SD(η̂)/ω. trace: objective at each iteration.
+    shrinkage: of each eta, 1 − SD(η̂)/ω. trace: objective at each iteration. occasion: variances between occasions;
+    individual_occasion: what each occasion adds to the etas, (subjects, occasions, parameters). censored: number of values known
+    only to lie below or above a limit, which are not among the `observations`.
     """
 
     model: str
@@ -62,6 +64,9 @@ class Fit:
     excluded: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    occasion: dict[str, float] = field(default_factory=dict)
+    individual_occasion: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    censored: int = 0
 
     def check(self) -> Fit:
         """Raise ConvergenceError unless the fit converged."""
@@ -91,6 +96,8 @@ class Fit:
                 for i, o, e in zip(self.ids, self.individual_objective, self.individual, strict=True)
             ],
             "observations": self.observations,
+            "censored": self.censored,
+            "occasion": {k: plain(v) for k, v in self.occasion.items()},
             "iterations": self.iterations,
             "excluded": [{"id": i, "reason": r} for i, r in self.excluded],
             "notes": list(self.notes),
@@ -102,10 +109,11 @@ class _Objective:
     """Objective and gradient at x; remembers the etas, from which the next search starts, and the trace."""
 
     def __init__(self, data: Problem, plan_layout: Layout, method: str, report: Callable[[int, float], None] | None) -> None:
-        make = focei.program if method == "focei" else fo.program
+        plan = data.prepared.timeline.plan
         self.data, self.layout, self.report = data, plan_layout, report
-        self.program = make(data.model, data.prepared.timeline.plan, plan_layout)
-        self.etas = np.zeros((len(data.subjects), len(plan_layout.etas)))
+        first = method == "fo"
+        self.program = fo.program(data.model, plan, plan_layout) if first else focei.program(data.model, plan, plan_layout, method)
+        self.etas = np.zeros((len(data.subjects), data.etas))
         self.best, self.calls = np.inf, 0
         self.trace: list[float] = []
 
@@ -186,8 +194,8 @@ def fit(
 ) -> Fit:
     """Estimate population parameters.
 
-    method: "fo" or "focei". start: start values (and values of what is not estimated) that differ from the table's; those of
-    OMEGA are named as in `Fit.names`, "OMEGA(CL,CL)".
+    method: "fo", "foce", "focei" or "laplace". start: start values (and values of what is not estimated) that differ from the table's; those of
+    OMEGA are named as in `Fit.names`, "OMEGA(CL,CL)", those between occasions "OCCASION(CL,CL)".
     estimate: names to estimate, by default those the table marks. omega: "diagonal", "full" or blocks of names; by default
     what the table's covariances say. excluded, notes: what a reader left out and said, kept in the result.
     report(iteration, objective) is called while it runs.
@@ -200,14 +208,17 @@ def fit(
     out = [*excluded, *out]
     if not kept:
         raise DataError("no subject with a measured value", remedy="; ".join(f"{i}: {r}" for i, r in out[:3]) or "give data")
-    values, first_omega = _start(model, start or {})
+    values, first_omega, first_occasion = _start(model, start or {})
     shape = layout(model, values, estimate=estimate, omega=omega, log_diagonal=method != "fo")
     moving = frozenset(e.name for e in shape.thetas)
     with precision():
         data = problem(model, kept, values=values, bind=bind, estimated=moving, method=solver)
+        if method == "fo" and any((s.schedule.censored[s.schedule.measured] != 0).any() for s in kept):
+            raise UnsupportedError("method fo: values below a limit of quantification (CENS) need focei, laplace or saem")
+        shape = replace(shape, occasions=data.prepared.occasions)
         target = _Objective(data, shape, method, report)
         full = {r.name: float(values.get(r.name, r.value)) for r in model.parameters}
-        x0 = shape.start(full, full, first_omega)
+        x0 = shape.start(full, full, first_omega, first_occasion)
         target.check_start(x0)
         x, hessian, decrement, iterations = _search(target, x0, max_iterations)
         found = _result(model, method, data, target, x, hessian, decrement, iterations, out)
@@ -217,9 +228,12 @@ def fit(
     return replace(found, notes=tuple(notes), provenance=stamp.to_dict())
 
 
-def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Start values of parameters, and OMEGA's, from the table and from what was given."""
-    etas = model.parameters.eta_names
+def _start(
+    model: Model, given: Mapping[str, float]
+) -> tuple[dict[str, float], NDArray[np.float64], NDArray[np.float64]]:
+    """Start values of parameters, OMEGA and the variances between occasions, from the table and from what was given."""
+    etas, changing = model.parameters.eta_names, model.parameters.occasion_names
+    occasion = np.array([model.parameters[n].occasion_variance for n in changing])
     omega = np.array(model.parameters.omega(), float).reshape(len(etas), len(etas))
     values = {}
     for name, v in given.items():
@@ -227,13 +241,17 @@ def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], 
         if len(pair) == 2 and all(n in etas for n in pair):
             i, j = etas.index(pair[0]), etas.index(pair[1])
             omega[i, j] = omega[j, i] = v
+        elif name in (named := [f"OCCASION({n},{n})" for n in changing]):
+            if v <= 0:
+                raise ModelError(f"start of {name}: {v:g}; give a variance above 0")
+            occasion[named.index(name)] = v
         else:
             values[name] = float(v)
     if len(etas) and np.linalg.eigvalsh(omega).min() <= 0:
         raise ModelError(
             f"model {model.name}: the start of OMEGA is not positive definite; lower the covariances or raise the variances"
         )
-    return values, omega
+    return values, omega, occasion
 
 
 def _search(
@@ -310,6 +328,9 @@ def _result(
     covariance, kind = (np.full_like(hessian, np.nan), "none") if unknown else _covariance(hessian, gradient, slope, edge, zero)
     if method == "fo" and np.linalg.eigvalsh(pop.omega).min() > 1e-10 * np.trace(pop.omega):
         etas = modes(data, pop).eta  # post hoc: FO itself has none
+    n = len(shape.etas)
+    omega, occasion = pop.omega[:n, :n], {m: float(pop.omega[n + j, n + j]) for j, m in enumerate(shape.changing)}
+    own, changes = etas[:, :n], etas[:, n:].reshape(len(etas), -1, len(shape.changing))
     total = float(value.sum())
     lost = [s.id for s, d in zip(data.subjects, inner, strict=True) if not d < DECREMENT]
     wrong = [f"the objective could still fall by {decrement:.2g}"] if not decrement < DECREMENT else []
@@ -321,18 +342,23 @@ def _result(
     words += [f"at the boundary, 0: {named(zero)}"] if zero.any() else []
     if (edge & ~zero).any():
         words.append(f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do")
-    sd = np.sqrt(np.maximum(np.diag(pop.omega), 1e-300))
-    shrink = 1.0 - np.std(etas, axis=0) / sd if len(etas) > 1 else np.full(len(sd), np.nan)
+    sd = np.sqrt(np.maximum(np.diag(omega), 1e-300))
+    shrink = 1.0 - np.std(own, axis=0) / sd if len(own) > 1 else np.full(len(sd), np.nan)
     with np.errstate(invalid="ignore"):
         se = np.sqrt(np.diag(covariance))
     return Fit(
         model.name, method, total,
-        {k: float(v) for k, v in pop.theta.items()}, pop.omega, shape.etas, {k: float(v) for k, v in pop.sigma.items()},
+        {k: float(v) for k, v in pop.theta.items()}, omega, shape.etas, {k: float(v) for k, v in pop.sigma.items()},
         shape.names, dict(zip(shape.names, map(float, natural), strict=True)),
         dict(zip(shape.names, map(float, se), strict=True)),
-        covariance, kind, tuple(s.id for s in data.subjects), etas, value, dict(zip(shape.etas, map(float, shrink), strict=True)),
+        covariance, kind, tuple(s.id for s in data.subjects), own, value, dict(zip(shape.etas, map(float, shrink), strict=True)),
         converged, "; ".join(words), iterations, int(data.observations.sum()), tuple(target.trace), tuple(excluded),
+        occasion=occasion, individual_occasion=changes, censored=_censored(data),
     )  # fmt: skip
+
+
+def _censored(data: Problem) -> int:
+    return sum(int((s.schedule.censored[s.schedule.measured] != 0).sum()) for s in data.subjects)
 
 
 def _at_boundary(
@@ -340,7 +366,7 @@ def _at_boundary(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(x,) diagonal elements of OMEGA's factor that are 0 as far as the data can tell, and which of them are whole variances."""
     alone = {b[0] for b in shape.blocks if len(b) == 1}
-    first = len(shape) - len(shape.elements)
+    first = len(shape) - len(shape.elements) - len(shape.changing)
     edge, zero = np.zeros(len(shape), bool), np.zeros(len(shape), bool)
     for k, (i, j) in enumerate(shape.elements, start=first):
         if i == j and shape.log_diagonal:
@@ -348,6 +374,8 @@ def _at_boundary(
         elif i == j:
             edge[k] = abs(x[k]) < 1e-3 and shape.etas[i] in alone  # a singular block is no edge in this coordinate
         zero[k] = edge[k] and shape.etas[i] in alone
+    for k in range(len(shape) - len(shape.changing), len(shape)):
+        edge[k] = zero[k] = abs(hessian[k, k]) < BOUNDARY if shape.log_diagonal else abs(x[k]) < 1e-3
     return edge, zero
 
 

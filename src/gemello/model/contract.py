@@ -56,13 +56,23 @@ class Port:
 class Residual:
     """Residual error of one output: names of residual parameters (standard deviations) and how they combine.
 
-    With prediction f, additive a and proportional b the standard deviation is `a + b f` for "combined1" and
-    `sqrt(a² + b² f²)` for "combined2"; "lognormal" is additive on the log scale.
+    With prediction f, additive a, proportional b and exponent c (default 1) the standard deviation is `a + b f^c` for
+    "combined1" and `sqrt(a² + b² f^2c)` for "combined2"; "lognormal" is `sqrt(a² + b²)` on the log scale. Any other standard
+    deviation is a function `sd(f, p, sigma)` of the prediction, the individual parameters (NamedTuple) and the residual
+    parameters (by name), elementwise; `parameters` then names those that it uses.
     """
 
     additive: str | None = None
     proportional: str | None = None
     form: Literal["combined1", "combined2", "lognormal"] = "combined2"
+    exponent: str | None = None
+    sd: Callable[[Any, Any, Mapping[str, Any]], Any] | None = None
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Residual parameters used."""
+        return (*(n for n in (self.additive, self.proportional, self.exponent) if n), *self.parameters)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemello.base.errors import DataError, ModelError
+from gemello.base.errors import DataError, ModelError, UnsupportedError
+from gemello.engine.lanes import precision
 from gemello.model.contract import Model
-from gemello.model.schedule import Subject
+from gemello.model.schedule import OCCASION, Subject
 
 
-def individual(model: Model, theta: Any, eta: Any, cov: Any) -> Any:
-    """Individual parameters: the typical subject's, moved by eta as the parameter table says.
+def individual(model: Model, theta: Any, eta: Any, cov: Any, kappa: Any = ()) -> Any:
+    """Individual parameters: the typical subject's, moved by eta (and kappa) as the parameter table says.
 
-    theta, cov: NamedTuples of scalars, (lanes,) or (records, lanes). eta: sequence over `eta_names` of (lanes,).
+    theta, cov: NamedTuples of scalars, (lanes,) or (records, lanes). eta: sequence over `eta_names` of (lanes,). kappa: sequence
+    over `occasion_names` of what each record's occasion adds, (records, lanes); empty: nothing.
     """
     p = model.typical(theta, cov)
+    shift: dict[str, Any] = dict(zip(model.parameters.eta_names, eta, strict=True))
+    if kappa:
+        for name, k in zip(model.parameters.occasion_names, kappa, strict=True):
+            shift[name] = shift.get(name, 0.0) + k
     moved = {}
-    for name, e in zip(model.parameters.eta_names, eta, strict=True):
+    for name, e in shift.items():
         if isinstance(e, float) and e == 0.0:
             continue
         typical, kind = getattr(p, name), model.parameters[name].distribution
@@ -44,20 +50,47 @@ def spread(p: Any, lanes: int) -> Any:
     return jax.tree.map(one, p)
 
 
-def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any]) -> Any:
-    """Standard deviation of the residual error at prediction f (any shape). `sigma`: residual parameters by name."""
+def kappas(eta: Any, occasion: Any, names: int, of: int) -> tuple[Any, ...]:
+    """What each record's occasion adds to each of `of` parameters, (records, lanes), from etas (names + occasions · of, lanes) of
+    which the first `names` are those between subjects; occasion: (records, lanes), counted from 0."""
+    per = eta[names:].reshape(-1, of, eta.shape[-1])
+    return tuple(jnp.take_along_axis(per[:, j], occasion, axis=0) for j in range(of))
+
+
+def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any], p: Any = None) -> Any:
+    """Standard deviation of the residual error at prediction f (any shape); of ln f where the error is log-normal.
+
+    sigma: residual parameters by name. p: individual parameters that broadcast with f; only an `sd` of the model's own needs them.
+    """
     r = model.outputs[output].residual
     if r is None:
         raise ModelError(
             f"model {model.name}: output {model.outputs[output].name} has no residual error, so it cannot be observed"
         )
+    if r.sd is not None:
+        if p is None:
+            raise UnsupportedError(
+                f"model {model.name}, output {model.outputs[output].name}: its residual error is a function of the individual "
+                "parameters, which are not known here; use a standard form"
+            )
+        return r.sd(f, p, sigma)
     a = sigma[r.additive] if r.additive else 0.0
     b = sigma[r.proportional] if r.proportional else 0.0
-    if r.form == "combined1":
-        return a + b * jnp.abs(f)
     if r.form == "lognormal":
-        return a + 0.0 * f
-    return jnp.sqrt(a**2 + (b * f) ** 2)
+        return jnp.sqrt(a**2 + b**2) + 0.0 * f
+    if r.exponent:
+        size = jnp.maximum(jnp.abs(f), 1e-300) ** sigma[r.exponent]
+    else:
+        size = jnp.abs(f) if r.form == "combined1" else f
+    return a + b * size if r.form == "combined1" else jnp.sqrt(a**2 + (b * size) ** 2)
+
+
+def measurement(model: Model, output: int, f: Any, sigma: Mapping[str, Any], noise: Any, p: Any = None) -> Any:
+    """Measured value at prediction f with standard normal noise, both (any shape); arguments as `residual_sd`."""
+    with precision():
+        sd = np.asarray(residual_sd(model, output, f, sigma, p))
+    r = model.outputs[output].residual
+    return f * np.exp(sd * noise) if r is not None and r.form == "lognormal" else f + sd * noise
 
 
 def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bool]:
@@ -96,6 +129,18 @@ def bound_arrays(model: Model, bind: Mapping[str, str], subjects: Sequence[Subje
     columns = {p: [_column(s, c, None) for s in subjects] for p, c in bind.items()}
     varying = any(np.ptp(v) > 0 for vs in columns.values() for v in vs)
     return {p: _stack(vs, varying) for p, vs in columns.items()}, varying
+
+
+def occasion_array(model: Model, subjects: Sequence[Subject]) -> tuple[Any, int]:
+    """Occasion of each record, (records, subjects), counted from 0 in order of appearance, and the largest number of occasions of
+    any subject; (None, 0) for a model without variability between occasions, or where not all subjects have the column OCC."""
+    if not model.parameters.occasion_names or any(OCCASION not in s.schedule.columns for s in subjects):
+        return None, 0
+    found = []
+    for s in subjects:
+        _, first, which = np.unique(s.schedule.columns[OCCASION], return_index=True, return_inverse=True)
+        found.append(np.argsort(np.argsort(first))[which])
+    return _stack(found, True), 1 + max(int(v.max()) for v in found)
 
 
 def _column(s: Subject, name: str, model: Model | None) -> Any:

@@ -17,6 +17,7 @@ from gemello.base.errors import ModelError
 from gemello.base.units import check_unit
 
 COLUMNS = ("name", "value", "unit", "lower", "upper", "kind", "distribution", "variance", "estimate", "source", "description")
+OPTIONAL_COLUMNS = ("occasion_variance",)
 KINDS = ("theta", "constant", "residual")
 DISTRIBUTIONS = ("none", "lognormal", "normal", "logitnormal")
 
@@ -33,7 +34,8 @@ class Parameter:
 
     kind: `theta` (may be estimated), `constant` (never), `residual` (a standard deviation of the residual error).
     distribution: how individuals vary around the typical value, with `variance` of eta: `lognormal` p = typical·exp(eta),
-    `normal` p = typical + eta, `logitnormal` logit p = logit typical + eta, `none`.
+    `normal` p = typical + eta, `logitnormal` logit p = logit typical + eta, `none`. occasion_variance: of what one individual
+    changes from occasion to occasion, on the same scale, added to eta (Karlsson & Sheiner 1993); it may be there with variance 0.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Parameter:
     estimate: bool = True
     source: str = ""
     description: str = ""
+    occasion_variance: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"parameter {self.name}"
@@ -59,8 +62,11 @@ class Parameter:
             raise ModelError(f"{where}: value {self.value:g} outside its range [{self.lower:g}, {self.upper:g}]")
         if not (self.variance >= 0 and math.isfinite(self.variance)):
             raise ModelError(f"{where}: variance {self.variance:g}; give a finite number, 0 or more")
-        if self.distribution == "none" and self.variance > 0:
-            raise ModelError(f"{where}: variance {self.variance:g} without a distribution; name lognormal, normal or logitnormal")
+        if not (self.occasion_variance >= 0 and math.isfinite(self.occasion_variance)):
+            raise ModelError(f"{where}: occasion_variance {self.occasion_variance:g}; give a finite number, 0 or more")
+        spread = max(self.variance, self.occasion_variance)
+        if self.distribution == "none" and spread > 0:
+            raise ModelError(f"{where}: variance {spread:g} without a distribution; name lognormal, normal or logitnormal")
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,12 @@ class ParameterTable:
     @cached_property
     def eta_names(self) -> tuple[str, ...]:
         """Parameters that vary between subjects, in order: the rows and columns of OMEGA."""
-        return tuple(r.name for r in self.rows if r.distribution != "none")
+        return tuple(r.name for r in self.rows if r.distribution != "none" and (r.variance > 0 or r.occasion_variance == 0))
+
+    @cached_property
+    def occasion_names(self) -> tuple[str, ...]:
+        """Parameters that vary from occasion to occasion within a subject, in order."""
+        return tuple(r.name for r in self.rows if r.occasion_variance > 0)
 
     def omega(self) -> list[list[float]]:
         """Between-subject covariance of the etas, in the order of `eta_names`."""
@@ -159,6 +170,7 @@ def _row(cells: dict[str, str], where: str) -> Parameter:
             raise ModelError(f"{where}, column {column}, value {text!r}: not a number") from None
 
     text = {c: (cells[c] or "").strip() for c in COLUMNS}
+    cells = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **cells}
     if text["estimate"] not in ("yes", "no", ""):
         raise ModelError(f"{where}, column estimate, value {text['estimate']!r}: use yes or no")
     return Parameter(
@@ -173,4 +185,5 @@ def _row(cells: dict[str, str], where: str) -> Parameter:
         text["estimate"] != "no",
         text["source"],
         text["description"],
+        number("occasion_variance", 0.0),
     )

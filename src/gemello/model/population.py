@@ -19,7 +19,7 @@ class PopulationParameters:
     """Values of a model's population parameters.
 
     theta, sigma: by name, in the table's units (sigma: standard deviations of the residual error). omega: (etas, etas),
-    covariance of the etas in the order of `eta_names`. covariance: of the estimates, (estimates, estimates) in the order
+    covariance of the etas in the order of `eta_names`. occasion: variances between occasions by name. covariance: of the estimates, (estimates, estimates) in the order
     of `estimated`, where they came from a fit. source: where the values come from, in words.
     """
 
@@ -30,12 +30,19 @@ class PopulationParameters:
     covariance: NDArray[np.float64] | None = None
     estimated: tuple[str, ...] = field(default=())
     source: str = ""
+    occasion: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, model: Model, values: Mapping[str, float] | None = None, omega: ArrayLike | None = None, source: str = ""
+        cls,
+        model: Model,
+        values: Mapping[str, float] | None = None,
+        omega: ArrayLike | None = None,
+        source: str = "",
+        occasion: Mapping[str, float] | None = None,
     ) -> PopulationParameters:
-        """The table's values, replaced by `values` (theta and residual parameters by name) and by `omega`. Raises ModelError."""
+        """The table's values, replaced by `values` (theta and residual parameters by name), `omega` and `occasion` (variances
+        between occasions by name). Raises ModelError."""
         table = model.parameters.with_values(values or {})
         n = len(table.eta_names)
         out = cls(
@@ -44,6 +51,7 @@ class PopulationParameters:
             {n: table[n].value for n in table.residual_names},
             table.eta_names,
             source=source or f"parameter table of {model.name} {model.version}",
+            occasion={n: table[n].occasion_variance for n in table.occasion_names} | dict(occasion or {}),
         )
         return out.check(model)
 
@@ -66,7 +74,17 @@ class PopulationParameters:
             np.array(covariance, float) if known else None,
             tuple(getattr(fit, "names", ())) if known else (),
             f"fit of {getattr(fit, 'model', 'a model')} ({getattr(fit, 'method', 'unknown method')})",
+            {n: float(v) for n, v in getattr(fit, "occasion", {}).items()},
         )
+
+    def covariance_of_etas(self, occasions: int) -> NDArray[np.float64]:
+        """OMEGA of all etas of a subject with so many occasions: (etas + occasions · changing) square."""
+        extra = np.tile([float(v) for v in self.occasion.values()], occasions)
+        n = len(self.omega)
+        out = np.zeros((n + len(extra), n + len(extra)))
+        out[:n, :n] = self.omega
+        out[range(n, len(out)), range(n, len(out))] = extra
+        return out
 
     def check(self, model: Model) -> PopulationParameters:
         """Raise ModelError unless these are the parameters of `model`, inside their ranges, with a covariance for OMEGA."""
@@ -75,12 +93,15 @@ class PopulationParameters:
             (tuple(self.theta), table.theta_names, "theta"),
             (tuple(self.sigma), table.residual_names, "sigma"),
             (self.eta_names, table.eta_names, "eta_names"),
+            (tuple(self.occasion), table.occasion_names, "occasion"),
         ):
-            if sorted(have) != sorted(need) or (what == "eta_names" and have != need):
+            if sorted(have) != sorted(need) or (what in ("eta_names", "occasion") and have != need):
                 raise ModelError(
                     f"model {model.name}: {what} names {', '.join(have) or 'nothing'}; give {', '.join(need) or 'none'}"
                 )
         table.with_values({**self.theta, **self.sigma})
+        if not all(0 < v < np.inf for v in self.occasion.values()):
+            raise ModelError(f"model {model.name}: a variance between occasions is not above 0; give one, or take it out of the table")
         n = len(self.eta_names)
         if self.omega.shape != (n, n) or not np.all(np.isfinite(self.omega)) or not np.allclose(self.omega, self.omega.T):
             raise ModelError(
@@ -96,5 +117,5 @@ class PopulationParameters:
 
     def hash(self) -> str:
         """16 hexadecimal digits that depend on every value, for provenance."""
-        values = (sorted(self.theta.items()), self.omega.tolist(), sorted(self.sigma.items()), self.eta_names)
+        values = (sorted(self.theta.items()), self.omega.tolist(), sorted(self.sigma.items()), self.eta_names, list(self.occasion.items()))
         return hashlib.sha256(repr(values).encode()).hexdigest()[:16]

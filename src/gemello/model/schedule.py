@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from gemello.base.errors import DataError
 
 OBSERVATION, DOSE, OTHER, RESET, RESET_AND_DOSE = range(5)  # EVID
-_INTEGERS = ("evid", "port", "additional", "steady_state", "output", "row")
+OCCASION = "OCC"  # column that counts a subject's occasions
+_INTEGERS = ("evid", "port", "additional", "steady_state", "output", "row", "censored")
 
 
 def _floats() -> NDArray[np.float64]:
@@ -35,7 +36,8 @@ class Schedule:
     port from 1 (NONMEM's CMT; 0: the first). amount: in the port's unit (level, for a signal port). rate: per time unit;
     0 bolus, −1 modelled rate, −2 modelled duration. interval, additional: `additional` further doses every `interval`.
     steady_state: 0 none, 1 replaces the state, 2 adds to it. value: measured value, NaN where none. output: index of the
-    output that was measured. row: row of the file it came from, 0 where none. columns: covariates by name; the value of a
+    output that was measured. row: row of the file it came from, 0 where none. censored: 1 where the true value lies below
+    `value` (a limit of quantification), −1 where above, 0 where it was measured. columns: covariates by name; the value of a
     record holds since the record before (next observation carried backward).
     """
 
@@ -50,6 +52,7 @@ class Schedule:
     value: NDArray[np.float64] = field(default_factory=_floats)
     output: NDArray[np.int64] = field(default_factory=_integers)
     row: NDArray[np.int64] = field(default_factory=_integers)
+    censored: NDArray[np.int64] = field(default_factory=_integers)
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
@@ -95,9 +98,14 @@ class Schedule:
         )  # fmt: skip
         return self.merge(new)
 
-    def observe(self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0) -> Schedule:
-        """With observations of output number `output` at these times; without values: times at which to predict."""
-        return self.merge(Schedule.of(time, output=output, value=np.nan if value is None else value))
+    def observe(
+        self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0, censored: ArrayLike = 0
+    ) -> Schedule:
+        """With observations of output number `output` at these times; without values: times at which to predict.
+
+        censored: 1 where the assay only said "below `value`", −1 where "above".
+        """
+        return self.merge(Schedule.of(time, output=output, value=np.nan if value is None else value, censored=censored))
 
     def signal(self, time: float, level: float, *, port: int) -> Schedule:
         """With the level of a signal port set from `time` on."""
@@ -270,5 +278,8 @@ def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bo
         ((s.additional < 0), "ADDL", s.additional, "negative number of additional doses", "give 0 or more"),
         ((s.additional > MOST_ADDITIONAL), "ADDL", s.additional, "too many additional doses", f"give at most {MOST_ADDITIONAL}"),
         (dose & (s.additional > 0) & (s.interval <= 0), "II", s.interval, "additional doses without interval", "give II above 0"),
+        (~np.isin(s.censored, (-1, 0, 1)), "CENS", s.censored, "unknown censoring", "use 0, 1 (below the value) or -1 (above)"),
+        ((s.censored != 0) & np.isnan(s.value) & (s.evid == OBSERVATION), "CENS", s.censored, "a censored value without its limit",
+         "give the limit as DV"),
         (s.port < 0, "CMT", s.port, "negative compartment number", "number compartments from 1"),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from gemello.engine.lanes import EXACT_BLOCK, cut, default_block, map_blocks, pr
 from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR, solve, speed
 from gemello.model.contract import Model
-from gemello.model.individuals import bound_arrays, covariate_arrays, individual, spread
+from gemello.model.individuals import bound_arrays, covariate_arrays, individual, kappas, occasion_array, spread
 from gemello.model.schedule import Schedule, Subject, check_subjects
 from gemello.model.timeline import Timeline, compile_timeline
 
@@ -32,6 +32,8 @@ class Prepared:
     timeline: Timeline
     cov: Any  # NamedTuple of (lanes,) or (records, lanes), in the order of `timeline.order`
     bound: dict[str, Any]
+    occasion: NDArray[np.int32] | None = None  # (records, lanes), from 0, where parameters vary between occasions
+    occasions: int = 0
 
     @property
     def lanes(self) -> int:
@@ -113,6 +115,7 @@ def prepare(
     check_values(model, values or {})
     check_shapes(values or {}, len(subjects))
     cov, varies = covariate_arrays(model, subjects)
+    occasion, occasions = occasion_array(model, subjects)
     bound, bound_varies = bound_arrays(model, bind or {}, subjects)
     check_values(model, bound)
     seen = _port_parameters(model, values or {}, bound, cov)
@@ -124,7 +127,7 @@ def prepare(
         subjects,
         active=active,
         extremes=extremes,
-        varying=varies or bound_varies,
+        varying=varies or bound_varies or occasions > 0,
         method=chosen,
         rtol=loose[0],
         atol=loose[1],
@@ -132,7 +135,8 @@ def prepare(
     _check_steady_lags(subjects, seen, model)
     depth = timeline.records.shape[0]
     fit = lambda v: _to_depth(np.asarray(v, float), depth)[..., timeline.order]  # noqa: E731
-    return Prepared(model, subjects, timeline, type(cov)(*map(fit, cov)), {k: fit(v) for k, v in bound.items()})
+    when = None if occasion is None else fit(occasion).astype(np.int32)
+    return Prepared(model, subjects, timeline, type(cov)(*map(fit, cov)), {k: fit(v) for k, v in bound.items()}, when, occasions)
 
 
 def _to_depth(v: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
@@ -292,11 +296,7 @@ def solve_prepared(
     check_shapes(values, lanes)
     with precision():
         theta = theta_of(model, values, ready.bound, order)
-        size = (lanes, len(model.parameters.eta_names))
-        e = np.zeros(size) if etas is None else np.asarray(etas, float)
-        if e.shape != size:
-            raise ModelError(f"etas: shape {e.shape} for {lanes} subjects and {size[1]} etas; give {size}")
-        p = individual(model, theta, tuple(e[order].T) if etas is not None else (0.0,) * e.shape[1], ready.cov)
+        p = individual(model, theta, *_moved(ready, etas))
         p = {k: np.asarray(v, float) for k, v in p._asdict().items()}
         same = {k: v for k, v in p.items() if v.ndim == 0}  # one value for all lanes: not copied to each
         width = block or default_block(lanes, timeline.plan.method not in LINEAR)
@@ -317,6 +317,21 @@ def solve_prepared(
         values_of = {model.outputs[k].name: host(v) for k, v in zip(chosen, seen, strict=True)}
         states_of = {n: host(v) for n, v in zip(model.states, held, strict=False)}
     return _trajectories(ready, values_of, states_of, host(failed), host(when), steps)
+
+
+def _moved(ready: Prepared, etas: ArrayLike | None) -> tuple[Any, Any, Any]:
+    """Etas in lane order, covariates and what occasions add, as `individual` takes them."""
+    table, lanes = ready.model.parameters, ready.lanes
+    n, extra = len(table.eta_names), len(table.occasion_names) * ready.occasions
+    if etas is None:
+        return (0.0,) * n, ready.cov, ()
+    e = np.asarray(etas, float)
+    if e.shape not in ((lanes, n), (lanes, n + extra)):
+        more = f", or {(lanes, n + extra)} with what each occasion adds" if extra else ""
+        raise ModelError(f"etas: shape {e.shape} for {lanes} subjects and {n} etas; give {(lanes, n)}{more}")
+    e = e[ready.timeline.order].T
+    kappa = kappas(e, ready.occasion, n, len(table.occasion_names)) if len(e) > n else ()
+    return tuple(e[:n]), ready.cov, kappa
 
 
 def _trajectories(

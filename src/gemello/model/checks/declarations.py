@@ -66,12 +66,12 @@ def declarations(x: Probe) -> str:
                 n is None or n in names,
                 f"port {q.name}: {field} {n!r} is no individual parameter; add it to the table or to individuals",
             )
-    used = [n for o in m.outputs if o.residual for n in (o.residual.additive, o.residual.proportional) if n]
+    used = [n for o in m.outputs if o.residual for n in o.residual.names]
     for n in used:
         demand(n in m.parameters.residual_names, f"residual {n!r} is no row of kind residual; add it to the table")
     unused = set(m.parameters.residual_names) - set(used)
     demand(not unused, f"residual rows without output: {', '.join(sorted(unused))}; name them in an Output or take them out")
-    for n in m.parameters.eta_names:
+    for n in (*m.parameters.eta_names, *m.parameters.occasion_names):
         demand(n in names, f"{n} varies between subjects but is no individual parameter; add it to individuals")
     for n in m.accumulators:
         demand(n in m.states, f"accumulator {n!r} is no state")
