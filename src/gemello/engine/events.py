@@ -170,12 +170,14 @@ def _to_steady_state(a: Actions, y: Any, held: Held, initial: Any, flow: Flow, p
             into[port.state] = into[port.state] + jnp.where(a.port == q, 1.0, 0.0)
     of = type(y)
 
-    def over(y: Any, time: Any) -> Any:
-        """From just before a dose, through the dose, to `time` later (at most one interval)."""
-        y = of(*(v + b * bolus for v, b in zip(y, into, strict=True)))
-        first = jnp.minimum(time, part)
-        y = flow(first, y, of(*(b * rate * (base + 1.0) for b in into)))
-        return flow(time - first, y, of(*(b * rate * base for b in into)))
+    def over(y: Any, time: Any, share: Any = 1.0) -> Any:
+        """From just before a dose, through `share` of it, to `time` later (at most one interval)."""
+        y = of(*(v + b * (bolus * share) for v, b in zip(y, into, strict=True)))
+        if not plan.kinds & {START, END, STEADY_RATE}:  # no infusion anywhere
+            return flow(time, y, of(*(0.0 * b for b in into)))
+        first, given = jnp.minimum(time, part), rate * share
+        y = flow(first, y, of(*(b * (given * (base + 1.0)) for b in into)))
+        return flow(time - first, y, of(*(b * (given * base) for b in into)))
 
     free = [i for i in range(len(y)) if i not in plan.accumulators]
     lanes = jnp.broadcast_shapes(jnp.shape(rate), *(jnp.shape(v) for v in y))
@@ -186,11 +188,11 @@ def _to_steady_state(a: Actions, y: Any, held: Held, initial: Any, flow: Flow, p
         Adaptive steps are chosen for the state: tangents of a state that is 0 would run through steps too large for them. So
         there the Jacobian is that of states moved by a little, which the solver then sees.
         """
-        one, zero = jnp.ones(lanes), jnp.zeros(lanes)
-        if linear:
-            units = [of(*(one if i == j else zero for i in range(len(y)))) for j in free]
-            end, tangents = over(y, interval), [jax.jvp(lambda z: over(z, interval), (y,), (e,))[1] for e in units]
-            return end, [[tangents[c][i] for c in range(len(free))] for i in free]
+        zero = jnp.zeros(lanes)
+        if linear:  # side by side: the state with its doses, and each unit vector without
+            several = of(*(jnp.stack([v + zero, *(zero + float(i == j) for j in free)]) for i, v in enumerate(y)))
+            ends = jax.vmap(lambda z, share: over(z, interval, share))(several, jnp.array([1.0] + [0.0] * len(free)))
+            return of(*(v[0] for v in ends)), [[ends[i][c + 1] for c in range(len(free))] for i in free]
         size = 1e-3 * (sum(jnp.abs(v) for v in y) + jnp.abs(bolus) + jnp.abs(rate * interval))
         little = jax.lax.stop_gradient(jnp.where(size > 0, size, 1.0))
         moved = of(*(jnp.stack([v + zero, *(v + little * (i == j) for j in free)]) for i, v in enumerate(y)))
@@ -214,7 +216,8 @@ def _to_steady_state(a: Actions, y: Any, held: Held, initial: Any, flow: Flow, p
             found, _ = jax.lax.scan(lambda y, _: (newton(y, None)[0], None), start, None, length=12)
             end, slope = period(found)
             fine = _attracts(slope) & _settled([found[i] for i in free], [end[i] for i in free], plan)
-        later = over(found, interval - jnp.where(steady, a.lag, 0.0))
+        lags = any(port.lag is not None for port in plan.ports)
+        later = over(found, interval - jnp.where(steady, a.lag, 0.0)) if lags or not linear else found
         return tuple(jnp.broadcast_to(jnp.where(fine, v, jnp.nan), lanes) for v in later)
 
     ss = jax.lax.cond(jnp.any(wanted), find, lambda _: tuple(jnp.broadcast_to(v, lanes) for v in initial), None)
