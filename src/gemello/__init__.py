@@ -48,7 +48,7 @@ _HOMES = {  # public name: module that it lives in
     "Trajectories": "gemello.model.simulate",
     "simulate": "gemello.model.simulate",
     # populations
-    "Fit": "gemello.inference.population",
+    "Fit": "gemello.inference.result",
     "PopulationParameters": "gemello.model.population",
     "fit": "gemello.inference.population",
     # twins
@@ -75,8 +75,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.base.errors import SolverError as SolverError
     from gemello.base.errors import UnsupportedError as UnsupportedError
     from gemello.base.provenance import Provenance as Provenance
-    from gemello.inference.population import Fit as Fit
     from gemello.inference.population import fit as fit
+    from gemello.inference.result import Fit as Fit
     from gemello.model.card import Card as Card
     from gemello.model.conformance import Check as Check
     from gemello.model.conformance import conformance as conformance

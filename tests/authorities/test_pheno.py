@@ -17,7 +17,8 @@ from gemello.formats import nonmem
 from gemello.inference.ensemble import population_of
 from gemello.inference.laplace import modes
 from gemello.inference.likelihood import problem
-from gemello.inference.population import Fit, fit
+from gemello.inference.population import fit
+from gemello.inference.result import Fit
 from gemello.model import registry
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Subject

@@ -16,7 +16,8 @@ from tests.inference.test_likelihood import OMEGA, SIGMA, THETA, Pair, pair, sub
 
 from gemello.base.errors import ConvergenceError, DataError, ModelError, UnsupportedError
 from gemello.inference.laplace import MAX_ITERATIONS
-from gemello.inference.population import Fit, fit, usable
+from gemello.inference.population import fit, usable
+from gemello.inference.result import Fit
 from gemello.model.parameters import Parameter, ParameterTable
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject

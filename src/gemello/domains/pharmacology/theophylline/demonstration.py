@@ -20,7 +20,8 @@ import numpy as np
 from gemello.base.errors import DataError
 from gemello.domains.pharmacology.theophylline import boeckmann1994
 from gemello.domains.pharmacology.theophylline import model as theophylline
-from gemello.inference.population import Fit, fit
+from gemello.inference.population import fit
+from gemello.inference.result import Fit
 from gemello.inference.scores import Coverage, coverage
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject
