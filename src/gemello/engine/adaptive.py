@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gemello.engine import dense, lockstep, pace
+from gemello.engine.kernel import loop
 from gemello.engine.solvers import auto, rodas5p, tsit5
 from gemello.engine.solvers.stages import Array, Slope, together
 
@@ -216,7 +217,7 @@ def _phases(
             radius = auto.explicit_radius(step, h, pace.scales(w.y, step.y, rtol, atol))
             return _vote(new, w, radius > auto.STIFF, jnp.any, auto.STIFF_STEPS)
 
-        return lax.while_loop(lambda w: _under_way(w) & ~w.votes[0] & room(w), body, w)
+        return loop(lambda w: _under_way(w) & ~w.votes[0] & room(w), body, w)
 
     def implicit(w: _Walk) -> _Walk:
         where = rodas5p.pattern(f, t0, w.y)
@@ -232,7 +233,7 @@ def _phases(
             return _vote(new, w, radius < auto.MILD, jnp.all, auto.MILD_STEPS)
 
         stay = method != "auto"
-        w = lax.while_loop(lambda w: _under_way(w) & (w.votes[0] | stay) & room(w), body, w)
+        w = loop(lambda w: _under_way(w) & (w.votes[0] | stay) & room(w), body, w)
         return w if stay else w._replace(slope=f(t0 + jnp.minimum(w.s, 1) * clock, w.y))
 
     return {"tsit5": [explicit], "rodas5p": [implicit], "auto": [explicit, implicit]}[method]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gemello.engine import dense, pace
+from gemello.engine.kernel import loop
 from gemello.engine.solvers import tsit5
 from gemello.engine.solvers.stages import Array, Slope
 
@@ -53,7 +54,7 @@ def march(f: Slope, t0: Array, clock: Array, m: March, reader: dense.Reader, rto
         slope = tuple(jnp.where(ok, b, a) for a, b in zip(m.slope, step.slope, strict=True))
         return March(s, pace.grown(now, factor, ok, m.h), y, slope, accepted, rejected, trouble, seen, row)
 
-    return lax.while_loop(lambda m: (m.s < 1) & ~m.trouble, body, m)
+    return loop(lambda m: (m.s < 1) & ~m.trouble, body, m)
 
 
 def _read_out(
@@ -74,5 +75,5 @@ def _read_out(
         out = reader.observe(k, values)
         return k + 1, tuple(lax.dynamic_update_index_in_dim(old, v, k, 0) for old, v in zip(seen, out, strict=True))
 
-    loop: Callable[..., Any] = lax.while_loop
-    return loop(due, one, (m.next, m.seen))
+    repeat: Callable[..., Any] = lax.while_loop
+    return repeat(due, one, (m.next, m.seen))
