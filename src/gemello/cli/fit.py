@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gemello.base.errors import DataError
-from gemello.cli import output
+from gemello.cli import curve, output
 from gemello.cli.options import numbers_and_names
 from gemello.cli.simulate import Column, Data, Json, ModelName, Observed, UnitsOption, read
 
 if TYPE_CHECKING:
-    from gemello.inference.population import Fit
+    from gemello.inference.result import Fit
     from gemello.model.contract import Model
     from gemello.model.schedule import Subject
 
@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 def fit(
     model_name: ModelName,
     data: Data,
-    method: Annotated[str, typer.Option(help="fo or focei.")] = "focei",
+    method: Annotated[str, typer.Option(help="fo, foce, focei, laplace, saem, imp or bayes.")] = "focei",
     set_: Annotated[
         list[str],
         typer.Option(
@@ -39,6 +39,11 @@ def fit(
     omega: Annotated[
         str | None, typer.Option(help="diagonal, full, or blocks such as CL+V,KA; the table's choice by default.")
     ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of saem, imp and bayes.")] = 0,
+    setting: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=NUMBER", help="Of the method: burn_in, smooth, chains; draws; warmup, draws, chains."),
+    ] = [],  # noqa: B006
     units: UnitsOption = [],  # noqa: B006
     column: Column = [],  # noqa: B006
     observed: Observed = [],  # noqa: B006
@@ -54,7 +59,8 @@ def fit(
     """
     targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
     start, bind = numbers_and_names(set_)
-    with output.progress("Reading") as say:
+    settings = _settings(method, setting)
+    with curve.fitting("Reading", method) as (say, told):
         from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
 
         use_cpu_devices()
@@ -65,11 +71,10 @@ def fit(
         dataset = read(model, data, column, units, bind, observed, quarantine=True)
         if not len(dataset):
             raise DataError("no subject's data can be used", source=str(data), remedy="mend what is named above")
-        say(f"Fitting {model.name} to {len(dataset)} subjects by {method.upper()}: compiling")
+        say(f"Fitting {model.name} to {len(dataset)} subjects by {method.upper()}")
         found = population.fit(
             model, dataset.subjects, method, start=start, bind=bind, estimate=_names(estimate), omega=_blocks(omega),
-            excluded=dataset.excluded, notes=dataset.notes,
-            report=lambda i, v: say(f"{method.upper()} iteration {i}: objective {v:.4f}"),
+            seed=seed, settings=settings, excluded=dataset.excluded, notes=dataset.notes, report=told,
         )  # fmt: skip
     _write(found, targets, model, dataset.subjects, bind)
     if json:
@@ -102,6 +107,20 @@ def _names(text: str | None) -> list[str] | None:
     return names
 
 
+SETTINGS = {"saem": ("burn_in", "smooth", "chains"), "imp": ("draws", "max_iterations"), "bayes": ("warmup", "draws", "chains")}
+
+
+def _settings(method: str, given: list[str]) -> dict[str, int]:
+    values, _ = numbers_and_names(given, "--setting")
+    known = SETTINGS.get(method, ())
+    for text in given:
+        name = text.partition("=")[0]
+        if name not in known or name not in values or values[name] < 1 or values[name] != int(values[name]):
+            allowed = f"a whole number for one of {', '.join(known)}" if known else "none: this method has no settings"
+            raise DataError(f"no setting of {method}", column="--setting", value=text, remedy=f"give {allowed}")
+    return {k: int(v) for k, v in values.items()}
+
+
 def _blocks(text: str | None) -> Any:
     if text is None or text in ("diagonal", "full"):
         return text
@@ -109,14 +128,23 @@ def _blocks(text: str | None) -> Any:
 
 
 def _show(found: Fit) -> None:
-    rows = []
-    for name in found.names:
-        value, se = found.estimates[name], found.se[name]
-        rows.append((name, value, se, 100 * se / abs(value) if value else float("nan")))
-    output.table(("parameter", "estimate", "standard error", "RSE %"), rows)
+    if found.posterior is not None:
+        ends, p = found.posterior.quantiles(), found.posterior
+        rows = [(n, found.estimates[n], found.se[n], *ends[n], p.rhat[n], p.ess_bulk[n]) for n in found.names]
+        output.table(("parameter", "mean", "SD", "5 %", "median", "95 %", "R-hat", "bulk ESS"), rows)
+        print("\npriors: " + "; ".join(p.priors))
+    else:
+        rows = []
+        for name in found.names:
+            value, se = found.estimates[name], found.se[name]
+            rows.append((name, value, se, 100 * se / abs(value) if value else float("nan")))
+        output.table(("parameter", "estimate", "standard error", "RSE %"), rows)
+        by = {"saem": "importance sampling", "imp": "importance sampling"}.get(found.method, found.method.upper())
+        error = f" ± {found.objective_error:.2f}" if found.objective_error else ""
+        print(f"\nobjective {found.objective:.4f}{error} ({by}, without constants)")
+    beside = f" and {found.censored} beyond a limit" if found.censored else ""
+    print(f"{len(found.ids)} subjects, {found.observations} observations{beside}, {found.iterations} iterations; {found.message}")
     shrunk = ", ".join(f"{k} {100 * v:.0f} %" for k, v in found.shrinkage.items())
-    print(f"\nobjective {found.objective:.4f} ({found.method.upper()}, without constants)")
-    print(f"{len(found.ids)} subjects, {found.observations} observations, {found.iterations} iterations; {found.message}")
     if shrunk:
         print(f"shrinkage of etas: {shrunk}")
     for who, why in found.excluded:

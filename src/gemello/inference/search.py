@@ -17,6 +17,7 @@ from gemello.inference.layout import Layout
 from gemello.inference.likelihood import Problem
 
 DECREMENT = 1e-4  # converged: a full Newton step would lower the objective by less than this
+NEAR = 0.02  # a step so short in all coordinates (2 % of most parameters) does not change the Hessian much
 CYCLES = 4  # quasi-Newton searches, each followed by Newton steps
 
 
@@ -110,12 +111,16 @@ def _minimise(target: Objective, x0: NDArray[np.float64], max_iterations: int) -
     return np.asarray(out.x), int(out.nit)
 
 
-def _polish(target: Objective, x: NDArray[np.float64], rounds: int = 4) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Newton steps to the optimum; returns x, the Hessian there and half the Newton decrement (what a step would still gain)."""
-    hessian, gain = np.full((len(x), len(x)), np.nan), np.inf
+def _polish(target: Objective, x: NDArray[np.float64], rounds: int = 8) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Newton steps to the optimum; returns x, the Hessian there and half the Newton decrement (what a step would still gain).
+
+    The Hessian, which costs two gradients for each coordinate, is kept as long as steps are shorter than `NEAR`.
+    """
+    hessian, gain, fresh = np.full((len(x), len(x)), np.nan), np.inf, False
     for _ in range(rounds):
         value, slope = target(x)
-        hessian = target.hessian(x)
+        if not fresh:
+            hessian, fresh = target.hessian(x), True
         if value >= 1e10 or not np.isfinite(hessian).all():
             return x, hessian, np.inf
         size, directions = np.linalg.eigh(hessian)
@@ -128,7 +133,7 @@ def _polish(target: Objective, x: NDArray[np.float64], rounds: int = 4) -> tuple
         step *= min(1.0, 1.0 / max(np.abs(step).max(), 1e-300))
         for _ in range(6):
             if target(x - step)[0] < value:
-                x = x - step
+                x, fresh = x - step, bool(np.abs(step).max() < NEAR)
                 break
             step = step / 4
         else:

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gemello.base.errors import DataError, ModelError, UnsupportedError
 from gemello.engine.lanes import precision
-from gemello.model.contract import Model
+from gemello.model.contract import Covariate, Model
 from gemello.model.schedule import OCCASION, Subject
 
 
@@ -60,7 +61,7 @@ def kappas(eta: Any, occasion: Any, names: int, of: int) -> tuple[Any, ...]:
 def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any], p: Any = None) -> Any:
     """Standard deviation of the residual error at prediction f (any shape); of ln f where the error is log-normal.
 
-    sigma: residual parameters by name. p: individual parameters that broadcast with f; only an `sd` of the model's own needs them.
+    sigma: residual parameters by name. p: individual parameters that broadcast with f, for an `sd` of the model's own.
     """
     r = model.outputs[output].residual
     if r is None:
@@ -78,10 +79,9 @@ def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any], p: 
     b = sigma[r.proportional] if r.proportional else 0.0
     if r.form == "lognormal":
         return jnp.sqrt(a**2 + b**2) + 0.0 * f
+    size = jnp.abs(f) if r.form == "combined1" else f
     if r.exponent:
         size = jnp.maximum(jnp.abs(f), 1e-300) ** sigma[r.exponent]
-    else:
-        size = jnp.abs(f) if r.form == "combined1" else f
     return a + b * size if r.form == "combined1" else jnp.sqrt(a**2 + (b * size) ** 2)
 
 
@@ -93,30 +93,54 @@ def measurement(model: Model, output: int, f: Any, sigma: Mapping[str, Any], noi
     return f * np.exp(sd * noise) if r is not None and r.form == "lognormal" else f + sd * noise
 
 
-def covariate_arrays(model: Model, subjects: Sequence[Subject]) -> tuple[Any, bool]:
+def covariate_arrays(model: Model, subjects: Sequence[Subject], given: Mapping[str, ArrayLike] | None = None) -> tuple[Any, bool]:
     """Covariates as a NamedTuple of (lanes,), or (records, lanes) where any changes within a subject; and whether one does.
 
-    A missing covariate, an impossible value or a category that is not one raises DataError with its row.
+    given: constant ones, scalars or (lanes,), by name; the others are columns of the schedules. A missing covariate, an
+    impossible value or a category that is not one raises DataError with its row.
     """
-    columns = [_column(s, c.name, model) for c in model.covariates for s in subjects]
-    n = len(subjects)
-    for k, c in enumerate(model.covariates):
-        for s, v in zip(subjects, columns[k * n : (k + 1) * n], strict=True):
-            bad = ~((v >= c.possible[0]) & (v <= c.possible[1]) & np.isfinite(v))
-            if c.categorical:
-                bad |= ~np.isin(v, c.categorical)
-            if bad.any():
-                i = int(np.argmax(bad))
-                allowed = (
-                    f"one of {c.categorical}" if c.categorical else f"between {c.possible[0]:g} and {c.possible[1]:g} {c.unit}"
-                )
-                raise DataError(
-                    f"subject {s.id}: impossible covariate", row=int(s.schedule.row[i]) or None, column=c.name, value=v[i],
-                    remedy=f"give a value {allowed}",
-                )  # fmt: skip
-    varying = any(len(v) and np.ptp(v) > 0 for v in columns)
-    stacked = [_stack(columns[k * n : (k + 1) * n], varying) for k in range(len(model.covariates))]
-    return model.covariate_type(*stacked), varying
+    n, fixed = len(subjects), given or {}
+    unknown = set(fixed) - {c.name for c in model.covariates}
+    if unknown:
+        known = ", ".join(c.name for c in model.covariates) or "none"
+        raise ModelError(f"model {model.name}: no covariate {', '.join(sorted(unknown))}; it has {known}")
+    stacked, varying = [], False
+    for c in model.covariates:
+        if c.name in fixed:
+            columns = list(np.broadcast_to(np.asarray(fixed[c.name], float), (n,))[:, None])
+        else:
+            columns = [_column(s, c.name, model) for s in subjects]
+        _check_possible(c, np.concatenate(columns), columns, subjects)
+        varying |= _varies(columns)
+        stacked.append(columns)
+    return model.covariate_type(*(_stack(columns, varying) for columns in stacked)), varying
+
+
+def _varies(columns: Sequence[Any]) -> bool:
+    """Whether any column changes."""
+    sizes = np.array([len(v) for v in columns])
+    if (sizes == 1).all():
+        return False
+    together, start = np.concatenate(columns), np.cumsum(sizes) - sizes
+    return bool((np.maximum.reduceat(together, start) > np.minimum.reduceat(together, start)).any())
+
+
+def _check_possible(c: Covariate, values: Any, columns: Sequence[Any], subjects: Sequence[Subject]) -> None:
+    bad = ~((values >= c.possible[0]) & (values <= c.possible[1]) & np.isfinite(values))
+    if c.categorical:
+        bad |= ~np.isin(values, c.categorical)
+    if not bad.any():
+        return
+    at = int(np.argmax(bad))
+    sizes = np.array([len(v) for v in columns])
+    k = int(np.searchsorted(np.cumsum(sizes), at, side="right"))
+    i = at - int(sizes[:k].sum())
+    allowed = f"one of {c.categorical}" if c.categorical else f"between {c.possible[0]:g} and {c.possible[1]:g} {c.unit}"
+    row = int(subjects[k].schedule.row[i]) if i < len(subjects[k].schedule.row) else 0
+    raise DataError(
+        f"subject {subjects[k].id}: impossible covariate", row=row or None, column=c.name, value=values[at],
+        remedy=f"give a value {allowed}",
+    )  # fmt: skip
 
 
 def bound_arrays(model: Model, bind: Mapping[str, str], subjects: Sequence[Subject]) -> tuple[dict[str, Any], bool]:
@@ -127,7 +151,7 @@ def bound_arrays(model: Model, bind: Mapping[str, str], subjects: Sequence[Subje
                 f"bind: {model.name} has no parameter {name!r}; it has {', '.join(r.name for r in model.parameters)}"
             )
     columns = {p: [_column(s, c, None) for s in subjects] for p, c in bind.items()}
-    varying = any(np.ptp(v) > 0 for vs in columns.values() for v in vs)
+    varying = any(_varies(vs) for vs in columns.values())
     return {p: _stack(vs, varying) for p, vs in columns.items()}, varying
 
 

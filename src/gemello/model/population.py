@@ -19,8 +19,9 @@ class PopulationParameters:
     """Values of a model's population parameters.
 
     theta, sigma: by name, in the table's units (sigma: standard deviations of the residual error). omega: (etas, etas),
-    covariance of the etas in the order of `eta_names`. occasion: variances between occasions by name. covariance: of the estimates, (estimates, estimates) in the order
-    of `estimated`, where they came from a fit. source: where the values come from, in words.
+    covariance of the etas in the order of `eta_names`. occasion: variances between occasions by name. covariance: of the
+    estimates, (estimates, estimates) in the order of `estimated`, where they came from a fit. source: where the values come from,
+    in words.
     """
 
     theta: Mapping[str, float]
@@ -101,7 +102,9 @@ class PopulationParameters:
                 )
         table.with_values({**self.theta, **self.sigma})
         if not all(0 < v < np.inf for v in self.occasion.values()):
-            raise ModelError(f"model {model.name}: a variance between occasions is not above 0; give one, or take it out of the table")
+            raise ModelError(
+                f"model {model.name}: a variance between occasions is not above 0; give one, or take it out of the table"
+            )
         n = len(self.eta_names)
         if self.omega.shape != (n, n) or not np.all(np.isfinite(self.omega)) or not np.allclose(self.omega, self.omega.T):
             raise ModelError(
@@ -117,5 +120,11 @@ class PopulationParameters:
 
     def hash(self) -> str:
         """16 hexadecimal digits that depend on every value, for provenance."""
-        values = (sorted(self.theta.items()), self.omega.tolist(), sorted(self.sigma.items()), self.eta_names, list(self.occasion.items()))
+        values = (
+            sorted(self.theta.items()),
+            self.omega.tolist(),
+            sorted(self.sigma.items()),
+            self.eta_names,
+            list(self.occasion.items()),
+        )
         return hashlib.sha256(repr(values).encode()).hexdigest()[:16]

@@ -98,9 +98,7 @@ class Schedule:
         )  # fmt: skip
         return self.merge(new)
 
-    def observe(
-        self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0, censored: ArrayLike = 0
-    ) -> Schedule:
+    def observe(self, time: ArrayLike, value: ArrayLike | None = None, *, output: int = 0, censored: ArrayLike = 0) -> Schedule:
         """With observations of output number `output` at these times; without values: times at which to predict.
 
         censored: 1 where the assay only said "below `value`", −1 where "above".
@@ -262,6 +260,7 @@ def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bo
     steady = dose & (s.steady_state > 0)
     constant = steady & (s.rate > 0) & (s.amount == 0) & (s.interval == 0)
     bad_rate = (s.rate < 0) & ~np.isin(s.rate, (-1, -2)) | ~np.isfinite(s.rate)
+    limitless = (s.censored != 0) & np.isnan(s.value) & (s.evid == OBSERVATION)
     empty = dose & (s.amount == 0) & ~constant & (s.rate != 0)
     backwards = (np.diff(s.time, prepend=s.time[:1]) < 0) & ~first
     return (
@@ -279,7 +278,6 @@ def rules(s: Schedule, first: NDArray[np.bool_]) -> Sequence[tuple[NDArray[np.bo
         ((s.additional > MOST_ADDITIONAL), "ADDL", s.additional, "too many additional doses", f"give at most {MOST_ADDITIONAL}"),
         (dose & (s.additional > 0) & (s.interval <= 0), "II", s.interval, "additional doses without interval", "give II above 0"),
         (~np.isin(s.censored, (-1, 0, 1)), "CENS", s.censored, "unknown censoring", "use 0, 1 (below the value) or -1 (above)"),
-        ((s.censored != 0) & np.isnan(s.value) & (s.evid == OBSERVATION), "CENS", s.censored, "a censored value without its limit",
-         "give the limit as DV"),
+        (limitless, "CENS", s.censored, "a censored value without its limit", "give the limit as DV"),
         (s.port < 0, "CMT", s.port, "negative compartment number", "number compartments from 1"),
     )  # fmt: skip

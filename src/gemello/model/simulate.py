@@ -98,14 +98,16 @@ def prepare(
     method: str | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    covariates: Mapping[str, ArrayLike] | None = None,
 ) -> Prepared:
     """Compile the schedules of these subjects for this model.
 
     values: parameter values that differ from the table's, scalars or (subjects,). bind: parameter name to data column.
-    estimated: parameters that will change later although they are at a trivial value now (a lag of 0, an F of 1).
+    estimated: parameters that will change later although they are at a trivial value now (a lag of 0, an F of 1). covariates:
+    constant ones, scalars or (subjects,), in place of the schedules' columns.
     """
     if isinstance(subjects, Schedule):
-        lanes = max([1, *(np.size(v) for v in (values or {}).values() if np.ndim(v))])
+        lanes = max([1, *(np.size(v) for v in (*(values or {}).values(), *(covariates or {}).values()) if np.ndim(v))])
         subjects = [Subject(str(i + 1), subjects) for i in range(lanes)]
     subjects = tuple(subjects)
     if not subjects:
@@ -114,7 +116,8 @@ def prepare(
     chosen = _method(model, method)
     check_values(model, values or {})
     check_shapes(values or {}, len(subjects))
-    cov, varies = covariate_arrays(model, subjects)
+    check_shapes(covariates or {}, len(subjects), "covariate")
+    cov, varies = covariate_arrays(model, subjects, covariates)
     occasion, occasions = occasion_array(model, subjects)
     bound, bound_varies = bound_arrays(model, bind or {}, subjects)
     check_values(model, bound)
@@ -151,11 +154,11 @@ def _method(model: Model, method: str | None) -> str:
     return chosen
 
 
-def check_shapes(values: Mapping[str, ArrayLike], lanes: int) -> None:
+def check_shapes(values: Mapping[str, ArrayLike], lanes: int, what: str = "parameter") -> None:
     """Raise ModelError unless there is one value of each parameter, or one for each subject."""
     for name, v in values.items():
         if np.ndim(v) and np.shape(v) != (lanes,):
-            raise ModelError(f"parameter {name}: {np.shape(v)} values for {lanes} subjects; give one, or one for each subject")
+            raise ModelError(f"{what} {name}: {np.shape(v)} values for {lanes} subjects; give one, or one for each subject")
 
 
 def check_values(model: Model, values: Mapping[str, ArrayLike]) -> None:
@@ -266,18 +269,20 @@ def simulate(
     outputs: Sequence[str] | None = None,
     states: bool = False,
     block: int | None = None,
+    covariates: Mapping[str, ArrayLike] | None = None,
 ) -> Trajectories:
     """Trajectories of every subject at its own records.
 
-    model: any model that meets the contract. subjects: subjects, or one schedule for all lanes of `values`. values:
-    population parameters that differ from the table's, scalars or (subjects,). etas: (subjects, etas) deviations of the
+    model: any model that meets the contract. subjects: subjects, or one schedule for all lanes of `values` and `covariates`.
+    values: population parameters that differ from the table's, scalars or (subjects,). covariates: constant ones, likewise, in
+    place of columns of the schedules. etas: (subjects, etas) deviations of the
     individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5,
     rodas5p, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
     outputs: names of the outputs wanted, all by default. states: whether the states are wanted too.
 
     Raises DataError, ModelError, UnsupportedError. A lane that cannot be solved is listed in `failures`.
     """
-    ready = prepare(model, subjects, values=values, bind=bind, method=method, rtol=rtol, atol=atol)
+    ready = prepare(model, subjects, values=values, bind=bind, method=method, rtol=rtol, atol=atol, covariates=covariates)
     return solve_prepared(ready, values or {}, etas, outputs=outputs, states=states, block=block)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.domains.pharmacology import peers
+from gemello.domains.pharmacology import benchmark_fits, peers
 from gemello.domains.pharmacology.target_mediated.model import tmdd
 from gemello.domains.pharmacology.two_compartment.model import oral as pk2_oral
 from gemello.engine.lanes import precision
@@ -34,6 +34,7 @@ def cases() -> Iterator[Case]:
     """Every case of the domain, one at a time."""
     yield from two_compartments()
     yield from target_mediated()
+    yield from benchmark_fits.cases()
 
 
 def two_compartments(subjects: int = 10_000) -> Iterator[Case]:
