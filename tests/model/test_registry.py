@@ -88,7 +88,7 @@ def test_a_registered_model_is_found_and_listed(file: Path) -> None:
     ("name", "message"),
     [
         ("pk1_orl", "no model 'pk1_orl'; did you mean pk1_oral"),
-        ("zzz", r"no model 'zzz'; the models are .*pk1_iv.* \(a file of your own: path/file.py:attribute\)"),
+        ("zzz", r"no model 'zzz'; the models are .*pk1_iv.* \(a file of your own: path/file.toml or path/file.py:attribute\)"),
         ("{file}:decy", "has no 'decy'; did you mean decay"),
         ("{file}:number", "number is a int, not a model; give an instance"),
         ("{file}:Decay", "Decay is a ABCMeta, not a model; give an instance"),

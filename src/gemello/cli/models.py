@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gemello.base.errors import GemelloError
+from gemello.base.errors import DataError, GemelloError
 from gemello.cli import output
 
 if TYPE_CHECKING:
@@ -20,13 +20,22 @@ def add_to(app: typer.Typer) -> None:
 
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="A model, to show all of it; or path/file.py:name.", metavar="[MODEL]")
+        str | None, typer.Argument(help="A model, to show all of it; or FILE.toml, or path/file.py:name.", metavar="[MODEL]")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the checks that every model must pass; it takes a minute.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models, or show one with its states, ports, outputs, parameters and covariates."""
+    """List the models, or show one with its states, ports, outputs, parameters and covariates.
+
+    Exit status 1 if one of the checks of --check fails.
+    """
     from gemello.model import registry  # noqa: PLC0415
 
+    if check:
+        if name is None:
+            raise DataError("needs a model", column="--check", remedy="write gemello models MODEL --check")
+        _check(name, json)
+        return
     if name is not None:
         model = registry.get(name)
         output.to_json(describe(name, model)) if json else _show_one(name, model)
@@ -46,6 +55,25 @@ def show(
         [(r["name"], _outputs(r), r.get("error") or _first_question(r["question"])) for r in rows],
     )
     print("\ngemello models NAME shows all of one.")
+
+
+def _check(name: str, json: bool) -> None:
+    from gemello.model import registry  # noqa: PLC0415
+
+    model = registry.get(name)
+    from gemello.model.conformance import conformance  # noqa: PLC0415
+
+    done = []
+    with output.progress(f"Checking {model.name}") as say:
+        for outcome in conformance(model):
+            say(f"Checking {model.name}: {outcome.name}")
+            done.append(outcome)
+    if json:
+        output.to_json([{"check": c.name, "passed": c.passed, "detail": c.detail} for c in done])
+    else:
+        output.table(("check", "passed", "detail"), [(c.name, c.passed, c.detail) for c in done])
+    if not all(c.passed for c in done):
+        raise typer.Exit(1)
 
 
 def _outputs(row: dict[str, Any]) -> str:

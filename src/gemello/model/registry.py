@@ -53,17 +53,22 @@ def _known(name: str, target: Model | str) -> bool:
 
 
 def get(name: str) -> Model:
-    """The model of this name; or of "package.module:attribute"; or of "folder/file.py:attribute", a file that is then run.
+    """The model of this name; or of "package.module:attribute"; or of "folder/file.py:attribute", a file that is then run; or
+    of "folder/file.toml", a model file, which is only read.
 
     Raises ModelError, with the names that come near.
     """
+    if name.lower().endswith(".toml"):
+        return import_module("gemello.model.modelfile").load(name)
     if ":" in name:
         return _load(name)
     target: Model | str | None = _registered.get(name)
     if target is None:
         target = _domain_models().get(name)
     if target is None:
-        raise ModelError(f"no model {name!r}; {_near(name, models(), 'model')} (a file of your own: path/file.py:attribute)")
+        raise ModelError(
+            f"no model {name!r}; {_near(name, models(), 'model')} (a file of your own: path/file.toml or path/file.py:attribute)"
+        )
     return _load(target) if isinstance(target, str) else target
 
 

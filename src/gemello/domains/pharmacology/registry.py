@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gemello.domains.pharmacology import library
+
 _HERE = "gemello.domains.pharmacology"
 
 MODELS: dict[str, str] = {
@@ -13,9 +15,12 @@ MODELS: dict[str, str] = {
     "pk3_oral": f"{_HERE}.three_compartment.model:oral",
     "mm1_iv": f"{_HERE}.michaelis_menten.model:iv",
     "mm1_oral": f"{_HERE}.michaelis_menten.model:oral",
+    "mm2_iv": f"{_HERE}.michaelis_menten.model:two_iv",
+    "mm2_oral": f"{_HERE}.michaelis_menten.model:two_oral",
     "tmdd": f"{_HERE}.target_mediated.model:tmdd",
     "vancomycin_goti2018": f"{_HERE}.goti2018.model:vancomycin",
     "theoph_oral": f"{_HERE}.theophylline.model:oral",
     "theoph_fo": f"{_HERE}.theophylline.model:first_order",
     "pheno": f"{_HERE}.phenobarbital_neonate.model:pheno",
+    **library.MODELS,
 }
