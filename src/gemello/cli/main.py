@@ -15,7 +15,7 @@ import typer
 
 from gemello.base.errors import GemelloError
 from gemello.base.version import __version__
-from gemello.cli import domains, fit, models, output, simulate, twin
+from gemello.cli import diagnostics, domains, fit, models, output, simulate, twin
 
 app = typer.Typer(
     name="gemello",
@@ -27,6 +27,7 @@ app = typer.Typer(
 models.add_to(app)
 simulate.add_to(app)
 fit.add_to(app)
+diagnostics.add_to(app)
 twin.add_to(app)
 domains.add_to(app)
 

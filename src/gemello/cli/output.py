@@ -32,11 +32,22 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
         return
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(text)
-        _running.append(bar)
+        running(bar)
         try:
             yield lambda words: bar.update(task, description=words)
         finally:
-            _running.remove(bar)
+            finished(bar)
+
+
+def running(display: Any) -> None:
+    """Something with `stop` is on the screen from now on."""
+    _running.append(display)
+
+
+def finished(display: Any) -> None:
+    """It is gone again."""
+    if display in _running:
+        _running.remove(display)
 
 
 def clear() -> None:
@@ -65,7 +76,12 @@ def show_warning(
 # ---- results -----------------------------------------------------------------------------------------------------------
 def to_json(value: Any, *, compact: bool = False) -> None:
     """Print as JSON. Numbers that are not finite become null, which JSON can hold."""
-    print(json.dumps(_plain(value), indent=None if compact else 1, ensure_ascii=False, allow_nan=False))
+    print(json_text(value, compact=compact))
+
+
+def json_text(value: Any, *, compact: bool = False) -> str:
+    """As JSON; numbers that are not finite become null."""
+    return json.dumps(_plain(value), indent=None if compact else 1, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Options that every command with a data set has.
 ModelName = Annotated[
-    str, typer.Argument(help="A model (see gemello models), or path/file.py:name of your own.", metavar="MODEL")
+    str, typer.Argument(help="A model (see gemello models), or a FILE.toml or path/file.py:name of your own.", metavar="MODEL")
 ]
 Data = Annotated[Path, typer.Argument(help="A NONMEM data set, CSV.", metavar="DATA.csv")]
 Set = Annotated[
@@ -139,7 +139,7 @@ def _run(model: Model, dataset: Dataset, values: dict[str, float], seed: int | N
         found = solve(model, dataset.subjects, values, **how).check()
         return _Done(model, dataset, values, found.outputs, None)
     seed = draws.seed_of(seed)
-    found = solve(model, dataset.subjects, values, etas=draws.draw_etas(model, len(dataset), seed), **how).check()
+    found = solve(model, dataset.subjects, values, etas=draws.draw_etas(model, dataset.subjects, seed), **how).check()
     drawn = draws.draw_measurements(model, dataset.subjects, found.outputs, values, seed)
     return _Done(model, dataset, values, {**found.outputs, "DV": drawn}, seed)
 

@@ -197,7 +197,7 @@ def layout(
         sigmas,
         table.eta_names,
         omega_blocks(model, omega),
-        tuple(float(np.sqrt(v)) for v in np.diag(np.array(table.omega()).reshape(len(table.eta_names), -1))),
+        tuple(float(np.sqrt(v)) for v in np.diag(np.reshape(table.omega(), (len(table.eta_names),) * 2))),
         tuple((n, v) for n, v, k in held if k != "residual"),
         tuple((n, v) for n, v, k in held if k == "residual"),
         log_diagonal,

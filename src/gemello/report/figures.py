@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from gemello.base.errors import DataError
-from gemello.inference.population import Fit
 from gemello.inference.scores import quantiles
 from gemello.model.schedule import Schedule
-from gemello.report.chart import BLACK, BLUE, GREEN, GREY, PALETTE, VERMILLION, Band, Chart, Line, Mark, Points, Rule, Zone
-from gemello.report.goodness import Goodness
+from gemello.report.chart import BLACK, BLUE, GREY, PALETTE, VERMILLION, Band, Chart, Line, Mark, Points, Rule, Zone
 from gemello.report.words import axis, number, percent
-from gemello.twin.decide import Assessed, Decision
+from gemello.twin.assess import Assessed
+from gemello.twin.decide import Decision
 from gemello.twin.forecast import Bundle, Forecast
 from gemello.twin.twin import Twin
 
@@ -203,39 +202,3 @@ def belief_chart(twin: Twin, level: float = 0.9) -> Chart:
         rows=p.names,
         height=110 + 46 * len(sd),
     )
-
-
-# ---- fit -----------------------------------------------------------------------------------------------------------
-def fit_charts(g: Goodness, name: str, unit: str, time_unit: str, output: int) -> list[Chart]:
-    """Measured against predicted (typical and individual), and CWRES over time and over the prediction, of one output."""
-    here = g.output == output
-    y, typical, individual, t, c = (v[here] for v in (g.measured, g.typical, g.individual, g.time, g.cwres))
-    who = tuple(i for i, h in zip(g.ids, here, strict=True) if h)
-    words = tuple(f"subject {i}, {number(a)} {time_unit}: measured {number(v)} {unit}" for i, a, v in zip(who, t, y, strict=True))
-    ends = np.array([min(0.0, float(np.min(y))), float(max(np.max(y), np.max(individual), np.max(typical)))])
-    out = []
-    for x, kind in ((individual, "individual prediction"), (typical, "typical prediction")):
-        marks: list[Mark] = [
-            Line(ends, ends, "", GREY, dashed=True, width=1.5),
-            Points(x, y, "", BLUE, "circle", 3.0, words=words),
-        ]
-        told = f"Measured {name} against the {kind}; the dashed line is equality."
-        out.append(Chart(axis(kind, unit), axis(f"measured {name}", unit), marks, told, height=300))
-    wide = float(max(3.0, np.nanmax(np.abs(c)) * 1.05)) if np.isfinite(c).any() else 3.0
-    for x, title in ((t, axis("time", time_unit)), (typical, axis("typical prediction", unit))):
-        marks = [
-            Zone(-1.96, 1.96, "y", "95 % of a standard normal", GREEN, 0.08),
-            Rule(0.0, "y"),
-            Points(x, c, "", BLUE, "circle", 3.0, words=words),
-        ]
-        told = f"Conditional weighted residuals (CWRES) of {name} over {title}; about 95 % should lie in the strip."
-        out.append(Chart(title, "CWRES", marks, told, y_range=(-wide, wide), height=300))
-    return out
-
-
-def trace_chart(fit: Fit) -> Chart:
-    """Objective by iteration."""
-    y = np.array(fit.trace, float)
-    x = np.arange(1, len(y) + 1, dtype=float)
-    told = f"Objective over {len(y)} improvements, ending at {number(fit.objective, 6)}."
-    return Chart("improvement", "objective", [Line(x, y, "", BLUE), Points(x, y, "", BLUE, "circle", 3.0)], told, height=260)

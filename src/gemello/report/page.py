@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,32 +18,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gemello.base.errors import DataError
 from gemello.base.version import __version__
-from gemello.inference.population import Fit
+from gemello.inference.residuals import goodness
+from gemello.inference.result import Fit
 from gemello.model import registry
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject
-from gemello.report import figures, live, svg, tables
-from gemello.report.chart import Chart
-from gemello.report.goodness import Goodness, goodness
+from gemello.report import figures, fit_section, tables
+from gemello.report.fit_section import Checks
+from gemello.report.pictures import Picture, Pictures
 from gemello.report.words import markdown, number, percent, plural, with_unit
 from gemello.twin.decide import Decision
 from gemello.twin.forecast import Forecast
 from gemello.twin.goals import Target
 from gemello.twin.timing import dose_times
 from gemello.twin.twin import Twin
-
-HALF = 440  # px: width of a picture beside another
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A chart drawn: identifier within the page, caption, SVG and plotly's JSON (empty: static)."""
-
-    name: str
-    caption: str
-    svg: str
-    json: str
-    height: int
 
 
 def twin_report(
@@ -74,7 +61,7 @@ def twin_report(
     charts static. Raises DataError.
     """
     g = goodness(twin.model, fit, fitted) if fit is not None and fitted is not None else None
-    pictures = _Pictures(interactive)
+    pictures = Pictures(interactive)
     words = {
         "title": title or f"Twin of subject {twin.id}",
         "twin": twin,
@@ -92,7 +79,7 @@ def twin_report(
             pictures.draw(figures.belief_chart(twin), "Where this subject lies among the population"),
         ),
         "population": twin.parameters.source,
-        "fit": _fit(twin.model, fit, g, pictures),
+        "fit": fit_section.short(twin.model, fit, g, pictures) if fit is not None else None,
         "provenance": tables.provenance_table(
             {
                 "twin": twin.posterior.provenance,
@@ -114,41 +101,53 @@ def fit_report(
     path: Path | str,
     title: str = "",
     bind: Mapping[str, str] | None = None,
+    checks: Checks | None = None,
+    individuals: int = 12,
     interactive: bool = True,
 ) -> Path:
     """Write the report of a population fit; returns the path.
 
     model: default the registered one of the fit's name. subjects: those of the fit, for its goodness of fit; bind: as in the fit.
+    checks: what was run beside it (VPC, NPDE, bootstrap, covariate search). individuals: how many subjects are drawn one by one.
     Raises DataError, and ModelError where the model is not registered.
     """
     model = registry.get(fit.model) if model is None else model
     g = goodness(model, fit, subjects, bind=bind) if subjects is not None else None
-    pictures = _Pictures(interactive)
+    pictures, done = Pictures(interactive), checks or Checks()
+    stamps = {
+        "fit": fit.provenance,
+        "VPC": done.vpcs[0].provenance if done.vpcs else None,
+        "NPDE": done.npde.provenance if done.npde else None,
+        "bootstrap": done.bootstrap.provenance if done.bootstrap else None,
+    }
     words = {
         "title": title or f"Fit of {model.name}",
         "model": model,
         "card": _card(model),
-        "fit": _fit(model, fit, g, pictures),
-        "provenance": tables.provenance_table({"fit": fit.provenance}),
+        "fit": fit_section.full(model, fit, g, subjects or (), pictures, done, individuals, bind),
+        "provenance": tables.provenance_table(stamps),
         "sources": tables.sources_table(model),
     }
     return _write("fit.html", words, path, interactive)
 
 
+def checks_report(
+    model: Model, checks: Checks, *, path: Path | str, population: str = "", title: str = "", interactive: bool = True
+) -> Path:
+    """Write the simulated checks of a population (VPC, NPDE) without a fit; returns the path. population: where it comes from."""
+    pictures = Pictures(interactive)
+    stamps = {"VPC": checks.vpcs[0].provenance if checks.vpcs else None, "NPDE": checks.npde.provenance if checks.npde else None}
+    words = {
+        "title": title or f"Predictive checks of {model.name}",
+        "model": model,
+        "population": population or f"parameter table of {model.name} {model.version}",
+        "fit": fit_section.alone(model, pictures, checks),
+        "provenance": tables.provenance_table(stamps),
+    }
+    return _write("checks.html", words, path, interactive)
+
+
 # ---- parts ---------------------------------------------------------------------------------------------------------
-class _Pictures:
-    """Draws charts and numbers them."""
-
-    def __init__(self, interactive: bool) -> None:
-        self.interactive, self.count = interactive, 0
-
-    def draw(self, chart: Chart, caption: str, width: int = 760) -> Picture:
-        self.count += 1
-        name = f"figure-{self.count}"
-        data = live.to_json(chart) if self.interactive else ""
-        return Picture(name, f"Figure {self.count}. {caption}.", svg.render(chart, name, width), data, chart.height + 40)
-
-
 def _card(model: Model) -> dict[str, str]:
     """The card's sections as HTML, by heading."""
     return {k: markdown(v) for k, v in model.card.sections.items()}
@@ -165,7 +164,7 @@ def _covariates(twin: Twin) -> list[str]:
 
 
 def _forecasts(
-    twin: Twin, forecast: Forecast, held_back: Schedule | None, labels: Mapping[str, str], pictures: _Pictures
+    twin: Twin, forecast: Forecast, held_back: Schedule | None, labels: Mapping[str, str], pictures: Pictures
 ) -> list[dict[str, Any]]:
     """A figure of each output that can be measured (of all, where none can), with what became of what was held back."""
     found = tables.holdings(forecast, twin.model, held_back) if held_back is not None else []
@@ -183,7 +182,7 @@ def _forecasts(
 
 
 def _course(
-    twin: Twin, course: Forecast | None, goals: Sequence[Target], labels: Mapping[str, str], pictures: _Pictures
+    twin: Twin, course: Forecast | None, goals: Sequence[Target], labels: Mapping[str, str], pictures: Pictures
 ) -> list[Picture]:
     if course is None:
         return []
@@ -269,37 +268,13 @@ def _begins(twin: Twin, decision: Decision) -> list[str]:
     return out
 
 
-def _candidates(twin: Twin, decision: Decision | None, pictures: _Pictures) -> tuple[tables.Table, Picture] | None:
+def _candidates(twin: Twin, decision: Decision | None, pictures: Pictures) -> tuple[tables.Table, Picture] | None:
     if decision is None or not decision.table:
         return None
     port = next((a.candidate.regimen.port for a in decision.table if a.candidate.regimen is not None), 1)
     unit = twin.model.ports[port - 1].unit if twin.model.ports else ""
     chart = figures.decision_chart(decision, unit, twin.model.time_unit)
     return tables.candidates_table(decision), pictures.draw(chart, "Probability of meeting all goals, with Monte Carlo errors")
-
-
-def _fit(model: Model, fit: Fit | None, g: Goodness | None, pictures: _Pictures) -> dict[str, Any] | None:
-    if fit is None:
-        return None
-    plots = []
-    for k, o in enumerate(model.outputs):
-        if g is not None and bool(np.any(g.output == k)):
-            titles = (
-                "Measured against individual prediction",
-                "Measured against typical prediction",
-                "CWRES over time",
-                "CWRES over prediction",
-            )
-            charts = figures.fit_charts(g, o.name, o.unit, model.time_unit, k)
-            plots += [pictures.draw(c, f"{t} ({o.name})", HALF) for c, t in zip(charts, titles, strict=True)]
-    return {
-        "fit": fit,
-        "summary": tables.fit_summary(fit),
-        "estimates": tables.estimates_table(model, fit),
-        "shrinkage": tables.shrinkage_table(fit),
-        "plots": plots,
-        "trace": pictures.draw(figures.trace_chart(fit), "Objective while it was minimised") if len(fit.trace) > 1 else None,
-    }
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

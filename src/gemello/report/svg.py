@@ -68,7 +68,7 @@ def render(chart: Chart, name: str = "chart", width: int = 760) -> str:
 def _axes(f: _Frame) -> str:
     low, high = f.height - f.bottom, f.top
     out = []
-    for v in ticks(*extent(f.chart, "x"), about=8):
+    for v in ticks(*extent(f.chart, "x"), about=int(np.clip(f.width // 75, 3, 8))):
         x = _n(f.x(v))
         out.append(
             f'<path d="M{x} {_n(low)}V{_n(high)}" stroke="{_PALE}"/>'

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from gemello.base.provenance import Provenance
-from gemello.inference.population import Fit
+from gemello.inference.bootstrap import Bootstrap
+from gemello.inference.result import Fit
 from gemello.inference.scores import quantiles
 from gemello.model.contract import Model
 from gemello.model.schedule import DOSE, RESET_AND_DOSE, Schedule
 from gemello.report.figures import at_times, middle, pairs, values_of
 from gemello.report.words import number, percent, plural, with_unit
-from gemello.twin.decide import Assessed, Decision
+from gemello.twin.assess import Assessed
+from gemello.twin.decide import Decision
 from gemello.twin.forecast import Forecast
 from gemello.twin.posterior import natural
 from gemello.twin.twin import Twin
@@ -207,30 +210,39 @@ def reconsidered_table(decisions: Mapping[str, Decision], reference: str) -> Tab
 
 
 # ---- fit -----------------------------------------------------------------------------------------------------------
-def estimates_table(model: Model, fit: Fit) -> Table:
-    """Estimates with standard errors, relative ones, and what they mean."""
-    rows = []
+def estimates_table(model: Model, fit: Fit, level: float | None = None, bootstrap: Bootstrap | None = None) -> Table:
+    """Estimates with standard errors, relative ones, and what they mean. level: of a confidence interval (estimate ± z SE), where
+    wanted; bootstrap: percentile interval beside it."""
+    columns, rows = ["parameter", "what it is", "unit", "estimate", "SE", "RSE"], []
+    z = float(ndtri(0.5 + level / 2)) if level is not None else 0.0
+    ends = bootstrap.interval(level or 0.95) if bootstrap is not None else None
+    columns += [f"{percent(level)} interval"] if level is not None else []
+    columns += [f"{percent(level or 0.95)} by bootstrap"] if ends is not None else []
     for name in fit.names:
         value, se = fit.estimates[name], fit.se[name]
         what, unit = _meaning(model, name)
         relative = f"{number(100 * se / abs(value), 3)} %" if np.isfinite(se) and value else "–"
-        rows.append((name, what, unit, number(value), number(se, 3), relative))
-    kinds = {"sandwich": "R⁻¹SR⁻¹ (sandwich)", "R": "R⁻¹ (inverse Hessian)"}
+        cells = [name, what, unit, number(value), number(se, 3), relative]
+        if level is not None:
+            cells.append(f"{number(value - z * se)} to {number(value + z * se)}" if np.isfinite(se) else "–")
+        if ends is not None and bootstrap is not None:
+            k = bootstrap.names.index(name) if name in bootstrap.names else -1
+            cells.append(f"{number(float(ends[0][k]))} to {number(float(ends[1][k]))}" if k >= 0 else "–")
+        rows.append(tuple(cells))
+    kinds = {"sandwich": "R⁻¹SR⁻¹ (sandwich)", "R": "R⁻¹ (inverse Hessian)", "S": "S⁻¹ (scores)", "posterior": "the posterior"}
     note = (
         f"SE: standard error, by {kinds.get(fit.covariance_type, 'no method: none could be had')}. RSE: relative to the estimate."
     )
-    return Table(
-        "Population estimates",
-        ("parameter", "what it is", "unit", "estimate", "SE", "RSE"),
-        tuple(rows),
-        frozenset({3, 4, 5}),
-        note=note,
-    )
+    if level is not None:
+        note += f" Interval: estimate ± {z:.2f} SE, which may leave the range of a parameter that is poorly known."
+    return Table("Population estimates", tuple(columns), tuple(rows), frozenset(range(3, len(columns))), note=note)
 
 
 def _meaning(model: Model, name: str) -> tuple[str, str]:
     if name in model.parameters:
         return model.parameters[name].description, model.parameters[name].unit
+    if name.startswith("OCCASION("):
+        return f"variance between occasions of {name[9:-1].split(',', maxsplit=1)[0]}", ""
     if name.startswith("OMEGA("):
         a, b = name[6:-1].split(",")
         kind = model.parameters[a].distribution if a in model.parameters else ""
@@ -260,6 +272,7 @@ def fit_summary(fit: Fit) -> Table:
         ("method", fit.method.upper()),
         ("subjects", str(len(fit.ids))),
         ("measured values", str(fit.observations)),
+        *([("values known only to lie beyond a limit", str(fit.censored))] if getattr(fit, "censored", 0) else []),
         ("objective (−2 ln L without constants)", number(fit.objective, 7)),
         ("converged", "yes" if fit.converged else f"NO: {fit.message}"),
         ("iterations", str(fit.iterations)),
