@@ -51,6 +51,15 @@ _HOMES = {  # public name: module that it lives in
     "Fit": "gemello.inference.result",
     "PopulationParameters": "gemello.model.population",
     "fit": "gemello.inference.population",
+    # around a fit
+    "Effect": "gemello.model.effects",
+    "bootstrap": "gemello.inference.bootstrap",
+    "goodness": "gemello.inference.residuals",
+    "npde": "gemello.inference.npde",
+    "replicates": "gemello.inference.observed",
+    "stepwise": "gemello.inference.covariates",
+    "vpc": "gemello.inference.vpc",
+    "with_effects": "gemello.model.effects",
     # twins
     "Constraint": "gemello.twin.goals",
     "Decision": "gemello.twin.decide",
@@ -61,6 +70,8 @@ _HOMES = {  # public name: module that it lives in
     "Target": "gemello.twin.goals",
     "Twin": "gemello.twin.twin",
     # reports
+    "Checks": "gemello.report.fit_section",
+    "checks_report": "gemello.report.page",
     "fit_report": "gemello.report.page",
     "twin_report": "gemello.report.page",
 }
@@ -75,8 +86,14 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.base.errors import SolverError as SolverError
     from gemello.base.errors import UnsupportedError as UnsupportedError
     from gemello.base.provenance import Provenance as Provenance
+    from gemello.inference.bootstrap import bootstrap as bootstrap
+    from gemello.inference.covariates import stepwise as stepwise
+    from gemello.inference.npde import npde as npde
+    from gemello.inference.observed import replicates as replicates
     from gemello.inference.population import fit as fit
+    from gemello.inference.residuals import goodness as goodness
     from gemello.inference.result import Fit as Fit
+    from gemello.inference.vpc import vpc as vpc
     from gemello.model.card import Card as Card
     from gemello.model.conformance import Check as Check
     from gemello.model.conformance import conformance as conformance
@@ -86,6 +103,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.contract import Output as Output
     from gemello.model.contract import Port as Port
     from gemello.model.contract import Residual as Residual
+    from gemello.model.effects import Effect as Effect
+    from gemello.model.effects import with_effects as with_effects
     from gemello.model.parameters import Parameter as Parameter
     from gemello.model.parameters import ParameterTable as ParameterTable
     from gemello.model.population import PopulationParameters as PopulationParameters
@@ -98,6 +117,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.schedule import Subject as Subject
     from gemello.model.simulate import Trajectories as Trajectories
     from gemello.model.simulate import simulate as simulate
+    from gemello.report.fit_section import Checks as Checks
+    from gemello.report.page import checks_report as checks_report
     from gemello.report.page import fit_report as fit_report
     from gemello.report.page import twin_report as twin_report
     from gemello.twin.decide import Decision as Decision

@@ -145,7 +145,9 @@ def test_a_fit_that_did_not_converge(gemello: Gemello, folder: Path) -> None:
 BAD = [
     (["nothing", "study.csv"], "no model 'nothing'"),
     (["model.py:decay", "no.csv"], "no.csv: no such file"),
-    (["model.py:decay", "study.csv", "--method", "saem"], "method 'saem': use fo or focei"),
+    (["model.py:decay", "study.csv", "--method", "magic"], "method 'magic': use fo, foce, focei, laplace, saem, imp or bayes"),
+    (["model.py:decay", "study.csv", "--setting", "draws=5"], "no setting of focei"),
+    (["model.py:decay", "study.csv", "--method", "saem", "--setting", "burn_in=0.5"], "no setting of saem"),
     (["model.py:decay", "study.csv", "--estimate", "k,q"], "no parameter 'q'"),
     (["model.py:decay", "study.csv", "--omega", "k+q"], "omega: q; name each of k at most once"),
     (["model.py:decay", "study.csv", "--set", "k=-1"], "parameter k, value -1 1/h: outside [0, inf]"),

@@ -23,6 +23,17 @@ class Carded(Decay):
 
 decay = Carded()
 """
+SLOW = """
+from model import Decay
+from gemello.model.card import SECTIONS, Card
+
+class Slow(Decay):
+    name = "slow"
+    parameters = Decay.parameters.with_values({"k": 0.3})
+    card = Card("slow decay", dict.fromkeys(SECTIONS, "A toy."))
+
+slow = Slow()
+"""
 TWO = "ID,TIME,EVID,AMT,DV\nann,0,1,100,.\nann,1,0,0,6.3\nann,3,0,0,2.4\nbob,0,1,50,.\nbob,2,0,0,0.9\nbob,12,1,80,.\n"
 FEW = ("--draws", "400")
 GRID = ("--doses", "50:300:50", "--intervals", "4,6", "--window", "0,12")
@@ -32,6 +43,7 @@ GRID = ("--doses", "50:300:50", "--intervals", "4,6", "--window", "0,12")
 def folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "two.csv").write_text(TWO)
     (here / "carded.py").write_text(CARDED)
+    (here / "slow.py").write_text(SLOW)
     monkeypatch.syspath_prepend(str(here))
     return here
 
@@ -156,7 +168,79 @@ def test_outside_the_model_s_population(gemello: Gemello, folder: Path) -> None:
     assert said["overridden"] is True
     assert said["outside"] == ["WT 300 kg is outside [33, 255]"]
     assert said["chosen"].endswith("every 12 h over 2 h")
-    assert said["goals"] == ["increment of auc from 48 to 72 h at least 400 and at most 600 mg*h/L"]
+    assert said["goals"] == ["AUC24 from 48 to 72 h at least 400 and at most 600 mg*h/L"]
+
+
+# ---- goals, pharmacies, priors, several models --------------------------------------------------------------------------
+def test_an_area_of_a_model_without_accumulator(gemello: Gemello, folder: Path) -> None:
+    """Every 6 h, in steady state: 24/6 · D/(k V), about; ann's k is near 0.48 and her V is 10."""
+    said = json.loads(optimise(gemello, "--json", "--steady-state", "--least-probability", "0", goal="auc24:10-").out)
+    assert said["goals"] == ["AUC24 in steady state at least 10 mg*h/L"]
+    one = next(c for c in said["candidates"] if c["candidate"] == "100 mg every 6 h")
+    assert one["median_1"] == pytest.approx(4 * 100 / (0.48 * 10), rel=0.05)
+
+
+def test_time_above_mic_and_the_unbound_fraction(gemello: Gemello, folder: Path) -> None:
+    free, bound = (
+        json.loads(optimise(gemello, "--json", "--mic", "1", *more, "--least-probability", "0", goal="tmic:0.5-").out)
+        for more in ((), ("--unbound", "0.2"))
+    )
+    assert bound["goals"][0].startswith("fT>MIC (MIC 1, unbound 0.2) from ")
+    for a, b in zip(free["candidates"], bound["candidates"], strict=True):
+        assert a["median_1"] >= b["median_1"]
+
+
+def test_loading_doses_rates_and_daily_amounts(gemello: Gemello, folder: Path) -> None:
+    more = ("--loading", "300", "--durations", "1,2", "--max-rate", "2.5 mg/min", "--max-daily", "900", "--multiple", "100")
+    said = json.loads(optimise(gemello, "--json", *more, "--least-probability", "0").out)
+    names = [c["candidate"] for c in said["candidates"]]
+    assert any(n.startswith("300 mg") and "first, then" in n for n in names)
+    assert not any("50 mg" in n.split(" every")[0] for n in names)  # whole hundreds
+    assert not any(n.startswith("200 mg") and n.endswith("over 1 h") for n in names)  # 200 mg/h is over 150 mg/h
+    assert "loading" in said
+
+
+def test_a_flattened_prior_and_drift_are_told(gemello: Gemello, folder: Path) -> None:
+    plain, flat = (
+        json.loads(gemello("assimilate", "model.py:decay", "two.csv", "--id", "bob", *FEW, *more, "--json").out)[0]
+        for more in ((), ("--prior-weight", "0.1"))
+    )
+    assert flat["assumed"] == ["the population counts with weight 0.1 only (OMEGA divided by 0.1)"]
+    assert flat["map"]["k"] > plain["map"]["k"] > 0.5  # bob's level asks for a fast k
+    done = gemello("assimilate", "model.py:decay", "two.csv", "--id", "ann", *FEW, "--drift", "0.01")
+    assert "each eta gains a variance of 0.01 per day" in done.err
+
+
+def test_an_average_of_models(gemello: Gemello, folder: Path) -> None:
+    """ann's levels speak for the faster model; the probability of a candidate is the average of both models'."""
+    two = ("model.py:decay", "two.csv", "--id", "ann", *FEW, "--models", "slow.py:slow")
+    said = json.loads(gemello("assimilate", *two, "--times", "0:12:6", "--json", "-o", "both.csv").out)
+    p = said["probabilities"]
+    assert p["decay"] > p["slow"] > 0
+    assert sum(p.values()) == pytest.approx(1.0)
+    assert all(0 <= v <= 1 for v in said["between"]["cp"])
+    assert (folder / "both.csv").exists()
+    tilted = json.loads(gemello("assimilate", *two, "--model-weights", "1,9", "--json").out)["probabilities"]
+    assert tilted["slow"] / tilted["decay"] == pytest.approx(9 * p["slow"] / p["decay"], rel=1e-9)
+    chosen = json.loads(gemello("optimise", *two, "--goal", "trough:2-6", *GRID, "--json").out)
+    best = next(c for c in chosen["candidates"] if c["chosen"])
+    assert best["probability"] == pytest.approx(sum(p[m] * best[f"probability_{m}"] for m in p), rel=1e-6)
+    assert "probability of each model" in gemello("assimilate", *two).out
+
+
+def test_levels_are_cut_into_periods() -> None:
+    from gemello.cli.patient import periods
+    from gemello.model.schedule import Schedule
+
+    s = Schedule().dose(0.0, 1.0, every=12.0, times=4).observe([2.0, 11.0, 30.0, 50.0], [1.0, 2.0, 3.0, 4.0]).dose(60.0, 1.0)
+    assert [c.time.tolist() for c in periods(s, 24.0)] == [[0.0, 2.0, 11.0], [30.0, 50.0, 60.0]]
+    assert periods(s.without_values(), 24.0)[0] is not None
+
+
+def test_a_forecast_looks_at_the_ends_of_infusions(gemello: Gemello, folder: Path) -> None:
+    (folder / "slow.csv").write_text("ID,TIME,EVID,AMT,RATE,DV\n1,0,1,100,77,.\n1,5,0,0,0,2\n")
+    said = json.loads(gemello("assimilate", "model.py:decay", "slow.csv", *FEW, "--json").out)
+    assert any(abs(t - 100 / 77) < 1e-9 for t in said[0]["forecast"]["time"])
 
 
 # ---- what cannot be -----------------------------------------------------------------------------------------------------
@@ -195,7 +279,22 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("optimise", *ASK, "--goal", "trough:-"), "is not WHAT:LOW-HIGH"),
     (("optimise", *ASK, "--goal", "trough:x-6"), "is not a number"),
     (("optimise", *ASK, "--goal", "trough:6-2"), "low above high"),
-    (("optimise", *ASK, "--goal", "auc24:400-600"), "decay has no output auc"),
+    (("optimise", *ASK, "--goal", "tmic:0.5-"), "needs the MIC; give --mic"),
+    (("optimise", *ASK, "--goal", "aucmic:400-", "--mic", "-1"), "give a MIC above 0"),
+    (("optimise", *ASK, "--goal", "tmic:0.5-", "--mic", "1", "--unbound", "2"), "give a MIC above 0, and a fraction"),
+    (("optimise", *ASK, "--goal", "peak@q:2-6"), "no output 'q'"),
+    (("optimise", *ASK, "--max-rate", "9 mg/kg"), "unit 'mg/kg' is not a unit of 'mg/h'"),
+    (("optimise", *ASK, "--duration", "1", "--max-rate", "1e-3"), "can be given (most_rate 0.001); widen the grid"),
+    (("optimise", *ASK, "--max-daily", "0"), "most_daily"),
+    (("optimise", *ASK, "--loading", "1:2"), "is not FROM:TO:STEP"),
+    (("optimise", *ASK, "--covariate", "AGE=3"), "decay has no such covariate"),
+    (("optimise", *ASK, "--prior-weight", "0"), "give above 0, at most 1"),
+    (("optimise", *ASK, "--models", "nothing"), "no model 'nothing'"),
+    (("optimise", *ASK, "--model-weights", "1,2"), "give --models, too"),
+    (("optimise", *ASK, "--models", "slow.py:slow", "--set", "V=9"), "average models with their own tables"),
+    (("assimilate", *ANN, "--models", "model.py:decay"), "a model that is given twice"),
+    (("assimilate", *ANN, "--model-weights", "1,2"), "give --models, too"),
+    (("assimilate", *ANN, "--drift", "-1"), "column drift"),
     (("optimise", *ASK, "--output-name", "q"), "no output 'q'"),
     (("optimise", *ASK, "--limit", "peak:0-9"), "--limit"),
     (("optimise", *ASK, "--limit", "peak:0-9:2"), "impossible risk"),
@@ -249,4 +348,9 @@ def test_reports_of_a_twin_and_of_a_decision(gemello: Gemello, folder: Path) -> 
     chosen = (
         next(x for x in done.out.splitlines() if x.startswith("recommended: ")).removeprefix("recommended: ").partition(";")[0]
     )
-    assert chosen in (folder / "dose.html").read_text(encoding="utf-8")
+    page = (folder / "dose.html").read_text(encoding="utf-8")
+    assert chosen in page
+    assert "What would change it" in page
+    assert "last level 20 % higher" in page
+    assert "trough aimed at" in page  # the range of the goal in the picture
+    assert "<script" not in page

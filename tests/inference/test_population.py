@@ -58,7 +58,7 @@ def population(n: int, seed: int, variances: tuple[float, float] | None = None) 
 @cache
 def found() -> Fit:
     trace: list[tuple[int, float]] = []
-    out = fit(pair, population(60, 5), start=START, report=lambda i, v: trace.append((i, v)))
+    out = fit(pair, population(60, 5), start=START, report=lambda i, v, e: trace.append((i, v)))
     assert [v for _, v in trace] == list(out.trace)
     assert [i for i, _ in trace] == list(range(1, len(trace) + 1))
     return out

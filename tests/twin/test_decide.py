@@ -48,7 +48,11 @@ COURSE = np.array([[9.0, 4.0, 2.0, 1.0, 5.0, 8.0, 3.0]])
         (Target("level", "trough", (0.0, 4.0)), 1.0),
         (Target("level", "trough", (2.0, 4.0)), 3.0),
         (Target("level", "mean", (0.0, 4.0)), (3.0 + 1.5 + 0.0 + 6.5 + 5.5) / 4),
-        (Target("level", "fraction", (0.0, 4.0), within=(2.0, 6.0)), (1.0 + 0.5 + 0.0 + 0.5 + 0.5) / 4),
+        (Target("level", "area", (0.0, 4.0), per=8.0, scale=0.5), 3.0 + 1.5 + 0.0 + 6.5 + 5.5),
+        (
+            Target("level", "fraction", (0.0, 4.0), within=(2.0, 6.0)),  # 4 to 2; 5 to 6 of 5 to 8; 6 to 3 of 8 to 3, exponential
+            (1.0 + np.log(6 / 5) / np.log(8 / 5) + np.log(6 / 3) / np.log(8 / 3)) / 4,
+        ),
     ],
 )
 def test_statistics_by_hand(target: Target, value: float) -> None:
@@ -136,7 +140,7 @@ def test_goals_together(twin: Twin) -> None:
 def test_many_candidates_in_batches(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     goal, grid = Target("level", "at", 10.0, low=3.0), Grid(np.arange(1.0, 8.0), [1.0, 5.0], start=6.0)
     whole = twin.optimise(goal, grid, least_probability=0.0)
-    monkeypatch.setattr("gemello.twin.decide.MEMORY", 2**20)
+    monkeypatch.setattr("gemello.twin.assess.MEMORY", 2**20)
     parts = twin.optimise(goal, grid, least_probability=0.0)
     assert [a.probability for a in whole.table] == [a.probability for a in parts.table]
 

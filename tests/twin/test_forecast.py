@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from scipy import stats
 from tests.inference.gaussian import SD, A, B, exact, line, observed
 
 from gemello.base.errors import DataError, ModelError, SolverError
+from gemello.model.population import PopulationParameters
+from gemello.model.registry import get
 from gemello.model.schedule import Schedule, Subject
-from gemello.twin.forecast import forecast_many
+from gemello.twin.forecast import forecast_many, measure
 from gemello.twin.propagate import Propagated, settle
 from gemello.twin.twin import Twin, assimilate_subjects
 
@@ -154,3 +158,20 @@ def test_bad_input_is_named(twin: Twin) -> None:
     short = replace(twin, posterior=replace(twin.posterior, draws=twin.posterior.draws[:9], weights=twin.posterior.weights[:9]))
     with pytest.raises(DataError, match="different numbers of draws"):
         forecast_many([twin, short], times=1.0)
+
+
+def test_a_log_normal_error_is_forecast_as_such() -> None:
+    """Median of new measurements = prediction, 95 % quantile = prediction · exp(1.645 sd); 20,000 draws, 4 standard errors."""
+    log = _with_log_error(get("pk1_iv"))
+    p = PopulationParameters.of(log)
+    sd = float(np.hypot(p.sigma["cp_additive"], p.sigma["cp_proportional"]))
+    drawn = measure(log, p, "cp", np.full(20_000, 8.0), np.random.default_rng(1))
+    assert np.median(drawn) == pytest.approx(8.0, rel=4 * 1.2533 * sd / np.sqrt(20_000))
+    assert np.quantile(drawn, 0.95) == pytest.approx(8.0 * np.exp(1.645 * sd), rel=8 * sd / np.sqrt(20_000))
+
+
+def _with_log_error(model: Any) -> Any:
+    out = copy.copy(model)
+    first = model.outputs[0]
+    out.outputs = (replace(first, residual=replace(first.residual, form="lognormal")), *model.outputs[1:])
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.inference.gaussian import line
 
 from gemello.base.errors import DataError
 from gemello.model import registry
@@ -63,9 +64,23 @@ def test_a_level_ten_times_too_high_is_asked_about_and_not_absorbed() -> None:
     assert any("contradict" in words for words in anyway.outside)
 
 
-def test_a_level_without_any_dose_is_asked_about() -> None:
-    twin = Twin.new(registry.get("vancomycin_goti2018"), covariates=PATIENT).assimilate(Schedule().observe(2.0, 12.0))
-    assert "the doses before them" in (twin.posterior.doubt or "")
+@pytest.mark.parametrize("plan", [Schedule(), Schedule().dose(3.0, 1000, duration=1), Schedule().dose(2.0, 1000, duration=1)])
+def test_a_level_before_any_dose_is_refused(plan: Schedule) -> None:
+    """12 mg/L where the residual error is 3.4 mg/L; also at the time of the first dose, which it comes before."""
+    new = Twin.new(registry.get("vancomycin_goti2018"), covariates=PATIENT)
+    with pytest.raises(DataError, match=r"12 mg/L of cp at 2 h, before any dose, where .* add the doses given before it"):
+        new.assimilate(plan.observe(2.0, 12.0))
+
+
+def test_a_blank_sample_is_none_and_a_baseline_is_as_good_as_any() -> None:
+    new = Twin.new(registry.get("vancomycin_goti2018"), covariates=PATIENT)
+    plan = Schedule().dose(3.0, 1000, duration=1)
+    assert new.assimilate(plan.observe(2.0, 0.0)).posterior.cautions == ()
+    noise = new.assimilate(plan.observe(2.0, 3.0)).posterior
+    assert noise.cautions == ("3 mg/L of cp at 2 h, before any dose: taken as noise of a blank sample",)
+    assert noise.doubt is None
+    with_baseline = Twin.new(line, covariates={"WT": 70.0}).assimilate(Schedule().observe(1.0, 2.0).dose(3.0, 1.0))
+    assert with_baseline.posterior.cautions == ()
 
 
 def test_surprise_is_uniform_for_a_linear_normal_model() -> None:

@@ -51,13 +51,16 @@ def fit(
         Path | None, typer.Option("-o", "--output", metavar="FIT.json", help="Where to write the fit as JSON.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FIT.html", help="Where to write a report.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="TABLE.csv", help="Where to write predictions and residuals of every observation.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Estimate population parameters, with standard errors, from the data of many subjects.
 
     A subject whose data cannot be used is left out, by name. Exit status 1 if the fit does not converge.
     """
-    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
+    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report, table)]
     start, bind = numbers_and_names(set_)
     settings = _settings(method, setting)
     with curve.fitting("Reading", method) as (say, told):
@@ -96,6 +99,11 @@ def _write(found: Fit, targets: list[Path | None], model: Model, subjects: Seque
         output.write_whole(
             targets[1], lambda p: fit_report(found, model, [s for s in subjects if s.id in found.ids], path=p, bind=bind)
         )
+    if targets[2] is not None:
+        from gemello.inference.residuals import goodness  # noqa: PLC0415
+
+        frame = goodness(model, found, [s for s in subjects if s.id in found.ids], bind=bind).frame()
+        output.write_whole(targets[2], lambda p: frame.write_csv(p, null_value="."))
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from gemello.base.errors import UnsupportedError
 from gemello.engine.lanes import Cut
 from gemello.inference.layout import Layout
 from gemello.inference.likelihood import Population, Problem
@@ -59,6 +60,12 @@ class Estimate:
     converged: bool
     message: str
     iterations: int
+
+
+def check_etas(data: Problem) -> None:
+    """Raise UnsupportedError for a model without etas: then data and complete data are the same."""
+    if data.etas == 0:
+        raise UnsupportedError(f"model {data.model.name}: no parameter varies between subjects; fit it with method 'focei'")
 
 
 def first_record(v: Any, lanes: int) -> Any:
@@ -156,6 +163,14 @@ def filled(blocks: Cut) -> tuple[NDArray[np.int32], Floats]:
     count = jax.tree.leaves(blocks.tree)[0].shape[0]
     there = np.arange(count * blocks.block).reshape(count, blocks.block) < blocks.lanes
     return np.arange(count, dtype=np.int32), there.astype(float)
+
+
+def spread_out(tree: Any, devices: int) -> Any:
+    """Leaves (blocks, ...) on the devices, as the data are."""
+    if devices == 1:
+        return tree
+    mesh = jax.make_mesh((devices,), ("devices",), devices=jax.devices()[:devices])
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("devices")))
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ from gemello.base.errors import DataError, SolverError
 from gemello.base.random import child_seed
 from gemello.engine.lanes import map_blocks, precision
 from gemello.engine.plan import Plan
-from gemello.inference.complete_data import Estimate, Roles, centres, replaced, roles, tiled
+from gemello.inference.complete_data import Estimate, Roles, centres, check_etas, replaced, roles, tiled
 from gemello.inference.ensemble import (
     DEGREES,
     joint_at,
@@ -133,6 +133,7 @@ def _propose(z: Floats, mean: Floats, scale: Floats, omega: Floats, every: int) 
 
 def sample(data: Problem, pop: Population, *, seed: int, draws: int, start: Floats | None = None) -> Draws:
     """Draws around every subject's mode. start: (subjects, etas), where the search for modes begins."""
+    check_etas(data)
     pop = jax.tree.map(np.asarray, pop)
     omega = np.asarray(pop.omega)
     etas = len(omega)

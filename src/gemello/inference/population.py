@@ -18,7 +18,7 @@ from gemello.inference.laplace import modes
 from gemello.inference.layout import Layout, layout
 from gemello.inference.likelihood import Problem, problem
 from gemello.inference.result import Fit
-from gemello.inference.search import DECREMENT, Objective, search
+from gemello.inference.search import DECREMENT, Objective, Report, named, search
 from gemello.inference.uncertainty import at_boundary, covariance, unknown
 from gemello.model.contract import Model
 from gemello.model.schedule import Subject
@@ -62,7 +62,7 @@ def fit(
     solver: str | None = None,
     excluded: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
-    report: Callable[[int, float], None] | None = None,
+    report: Report | None = None,
 ) -> Fit:
     """Estimate population parameters.
 
@@ -72,7 +72,8 @@ def fit(
     "OMEGA(CL,CL)", those between occasions "OCCASION(CL,CL)". estimate: names to estimate, by default those the table marks.
     omega: "diagonal", "full" or blocks of names; by default what the table's covariances say. seed: of the sampled methods.
     settings: of the method, as the keywords of `saem.run`, `importance.run` or `nuts.sample`. excluded, notes: what a reader left
-    out and said, kept in the result. report(iteration, objective) is called while it runs.
+    out and said, kept in the result. report(iteration, objective, estimates by name) is called while
+    it runs.
 
     Raises DataError when no subject is usable; a fit that does not converge says so in `converged` and `message`.
     """
@@ -133,9 +134,7 @@ def _start(model: Model, given: Mapping[str, float]) -> tuple[dict[str, float], 
 
 
 # ---- methods -------------------------------------------------------------------------------------------------------
-def _searched(
-    data: Problem, shape: Layout, method: str, x0: Floats, max_iterations: int, report: Callable[[int, float], None] | None
-) -> Fit:
+def _searched(data: Problem, shape: Layout, method: str, x0: Floats, max_iterations: int, report: Report | None) -> Fit:
     target = Objective(data, shape, method, report)
     target.check_start(x0)
     x, hessian, decrement, iterations = search(target, x0, max_iterations)
@@ -152,9 +151,9 @@ def _searched(
 
 def _sampled(
     data: Problem, shape: Layout, method: str, x0: Floats, seed: int, settings: dict[str, Any],
-    report: Callable[[int, float], None] | None,
+    report: Report | None,
 ) -> Fit:  # fmt: skip
-    tell = (lambda i, v, x: report(i, v)) if report else None
+    tell = (lambda i, v, x: report(i, v, named(shape, x))) if report else None
     run: Callable[..., Any] = saem.run if method == "saem" else importance.run
     found = run(data, shape, x0, seed=seed, report=tell, **settings)
     said = importance.information(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
@@ -171,12 +170,11 @@ def _sampled(
     )  # fmt: skip
 
 
-def _bayes(
-    data: Problem, shape: Layout, x0: Floats, seed: int, settings: dict[str, Any], report: Callable[[int, float], None] | None
-) -> Fit:
+def _bayes(data: Problem, shape: Layout, x0: Floats, seed: int, settings: dict[str, Any], report: Report | None) -> Fit:
     target = Objective(data, shape, "focei", None)
     target.check_start(x0)
-    found = nuts.sample(data, shape, x0, seed=seed, etas=target.parts(x0)[2], report=report, **settings)
+    tell = (lambda i, v: report(i, v, {})) if report else None
+    found = nuts.sample(data, shape, x0, seed=seed, etas=target.parts(x0)[2], report=tell, **settings)
     n = len(shape.etas)
     own = found.individual[:, :n]
     omega = np.asarray(found.omega)[:n, :n]
@@ -217,11 +215,11 @@ def _fit(e: _Evidence, data: Problem, shape: Layout, method: str) -> Fit:
     spread, kind = (np.full_like(e.hessian, np.nan), "none") if doubt else covariance(e.hessian, e.gradient, slope, edge, zero)
     wrong = [*e.wrong, *([doubt] if doubt else [])]
     total = float(e.value.sum())
-    named = lambda mask: ", ".join(n for n, at in zip(shape.names, mask, strict=True) if at)  # noqa: E731
+    those = lambda mask: ", ".join(n for n, at in zip(shape.names, mask, strict=True) if at)  # noqa: E731
     words = wrong or ["converged"]
-    words += [f"at the boundary, 0: {named(zero)}"] if zero.any() else []
+    words += [f"at the boundary, 0: {those(zero)}"] if zero.any() else []
     if (edge & ~zero).any():
-        words.append(f"OMEGA is singular (what is left for {named(edge & ~zero)} is 0); a simpler OMEGA would do")
+        words.append(f"OMEGA is singular (what is left for {those(edge & ~zero)} is 0); a simpler OMEGA would do")
     n = len(shape.etas)
     omega, own = pop.omega[:n, :n], e.etas[:, :n]
     sd = np.sqrt(np.maximum(np.diag(omega), 1e-300))

@@ -29,7 +29,19 @@ from gemello.base.random import child_seed
 from gemello.engine.lanes import precision
 from gemello.engine.plan import Plan
 from gemello.inference import metropolis
-from gemello.inference.complete_data import Estimate, Roles, centres, filled, omega_basis, over_blocks, replaced, roles, tiled
+from gemello.inference.complete_data import (
+    Estimate,
+    Roles,
+    centres,
+    check_etas,
+    filled,
+    omega_basis,
+    over_blocks,
+    replaced,
+    roles,
+    spread_out,
+    tiled,
+)
 from gemello.inference.laplace import modes
 from gemello.inference.layout import Layout
 from gemello.inference.likelihood import Block, Population, Prediction, Prior, Problem, prior
@@ -45,7 +57,7 @@ LEAST_RATIO = 1e-6  # the same afterwards
 KEEP = 0.3  # most weight of an iteration in the information of the scoring step
 LONGEST = 0.5  # no scoring step is longer in any coordinate
 DRIFT, FELT = 4.0, 0.1  # standard errors, and size, from which the two last quarters of the burn-in count as different
-BATCHES = 10  # of the smoothing, for the Monte Carlo error
+BATCHES = 5  # of the iterations after the burn-in, for the Monte Carlo error
 
 Floats = NDArray[np.float64]
 
@@ -259,8 +271,9 @@ def run(
 
     report(iteration, complete −2 log-likelihood, x) is called every 25 iterations. Converged: in no coordinate do the means of
     the two last quarters of the burn-in differ by more than 0.1 and 4 standard errors of batch means; otherwise the message
-    names those that still drifted. Raises DataError where the data have no likelihood at x0.
+    names those that still drifted. Raises DataError where the data have no likelihood at x0, UnsupportedError without etas.
     """
+    check_etas(data)
     with precision():
         x0 = np.asarray(x0, float)
         role, pop = roles(data, layout, x0), layout.population(jnp.asarray(x0))
@@ -271,6 +284,7 @@ def run(
         state = State(x0[:fixed], omega, np.zeros_like(omega), np.zeros((direct, direct)), np.zeros(()))
         chain = metropolis.start(omega, height, chains)
         sums = Sums(np.zeros_like(height), np.zeros_like(height), np.zeros_like(chain.covariance))
+        chain, sums, number, weight = spread_out((chain, sums, *filled(data.blocks)), data.blocks.devices)
         fn = over_blocks(program(data.model, data.prepared.timeline.plan, layout, role, chains), data.blocks.devices)
         basis, held = omega_basis(layout, x0)
         settings: dict[str, Any] = {"key": jax.random.key(child_seed(seed, "saem")), "burn_in": burn_in, "basis": basis}
@@ -281,7 +295,7 @@ def run(
         while k < burn_in + smooth:
             count = min(TURNS, (0 if k < 0 else burn_in + smooth) - k)
             now = (state, {**settings, "first": k, "count": count})
-            ((state, seen), (chain, sums)) = fn(now, (chain, sums, data.blocks.tree, *filled(data.blocks)))
+            ((state, seen), (chain, sums)) = fn(now, (chain, sums, data.blocks.tree, number, weight))
             if k < 0:
                 _check(data, chain, chains)
             else:

@@ -21,10 +21,18 @@ NEAR = 0.02  # a step so short in all coordinates (2 % of most parameters) does 
 CYCLES = 4  # quasi-Newton searches, each followed by Newton steps
 
 
+Report = Callable[[int, float, dict[str, float]], None]  # iteration, objective, estimates by name
+
+
+def named(layout: Layout, x: NDArray[np.float64]) -> dict[str, float]:
+    """Natural estimates at x by name."""
+    return dict(zip(layout.names, map(float, np.asarray(layout.natural(np.asarray(x, float)))), strict=True))
+
+
 class Objective:
     """Objective and gradient at x; remembers the etas, from which the next search starts, and the trace."""
 
-    def __init__(self, data: Problem, plan_layout: Layout, method: str, report: Callable[[int, float], None] | None) -> None:
+    def __init__(self, data: Problem, plan_layout: Layout, method: str, report: Report | None) -> None:
         plan = data.prepared.timeline.plan
         self.data, self.layout, self.report = data, plan_layout, report
         first = method == "fo"
@@ -53,7 +61,7 @@ class Objective:
             self.best, self.etas = total, np.where(np.isfinite(etas), etas, 0.0)
             self.trace.append(total)
             if self.report:
-                self.report(len(self.trace), total)
+                self.report(len(self.trace), total, named(self.layout, x))
         return total, slope
 
     def check_start(self, x: NDArray[np.float64]) -> None:

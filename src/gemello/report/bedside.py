@@ -129,7 +129,7 @@ def cautions(twins: Sequence[Twin], d: Decision, forecast: Forecast) -> list[str
         found = [*t.outside(), *([t.posterior.doubt] if t.posterior.doubt else []), *t.posterior.cautions]
         out += [f"{w}." for w in found if w not in known]
     told = " ".join(out)
-    out += [f"{n}." for n in forecast.notes if n not in told]
+    out += [f"{n}." for n in forecast.notes if n not in told and not (d.models and n.startswith("average of "))]
     if d.models:
         out.append("Models averaged: " + ", ".join(f"{n} {percent(p)}" for n, p in d.models) + " (probability given the levels).")
     if not twins[0].posterior.observations:
@@ -215,7 +215,7 @@ def alternatives_table(d: Decision, goals: Sequence[Target]) -> Table | None:
         models = [percent(p) for p in a.by_model]
         rows.append((a.candidate.label, probability(a), *cells, *risks, *models))
     risk_names = [f"risk: {r.label}" for r in d.table[0].risks]
-    model_names = [f"if {n}" for n, _ in d.models] if d.table[0].by_model else []
+    model_names = [f"if {n.rpartition('_')[2]}" for n, _ in d.models] if d.table[0].by_model else []
     columns = ("dose", "probability", *[f"{n}, median (90 %)" for n in names], *risk_names, *model_names)
     marked = frozenset({0}) if d.chosen is not None else frozenset()
     caption = f"Considered: the best of {len(d.table)} candidates, each with its best infusion length"

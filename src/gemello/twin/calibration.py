@@ -1,4 +1,4 @@
-"""Are forecasts calibrated? Patients are simulated from the population, seen at first, forecast later, and compared.
+"""Are forecasts calibrated, and do stated probabilities come true? Patients are simulated from the population and followed.
 
 If the model is right, a central 90 % forecast interval must hold 90 % of what is measured later: simulation-based
 calibration of the whole path from data to forecast (after Talts, Betancourt, Simpson, Vehtari & Gelman 2018, arXiv:1804.06788).
@@ -6,8 +6,9 @@ calibration of the whole path from data to forecast (after Talts, Betancourt, Si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +23,14 @@ from gemello.model.contract import Model
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import OBSERVATION, Schedule, Subject
 from gemello.model.simulate import simulate
-from gemello.twin.forecast import measure, noise_sd
+from gemello.twin.assess import Case, statistics
+from gemello.twin.decide import optimise_many, with_draws
+from gemello.twin.forecast import log_error, measure, noise_sd
+from gemello.twin.goals import Target
 from gemello.twin.propagate import propagate, settle
 from gemello.twin.record import from_zero, schedule_hash
+from gemello.twin.regimens import Choices
+from gemello.twin.twin import assimilate_subjects
 
 Floats = NDArray[np.float64]
 
@@ -140,10 +146,89 @@ def _later(
     for j, i in enumerate(later):
         name = model.outputs[s.output[i]].name
         f = found.outputs[name][:, :, i].T  # (draws, patients)
-        out[:, j] = mixture_pit(f, noise_sd(model, parameters, name, f), values[:, j], e.weights.T)
+        sd, y = noise_sd(model, parameters, name, f), values[:, j]
+        if log_error(model, name):
+            f, y = np.log(f), np.log(y)
+        out[:, j] = mixture_pit(f, sd, y, e.weights.T)
     return out
 
 
 def _coverage(pit: Floats, level: float) -> Coverage:
     inside = (pit >= 0.5 - level / 2) & (pit <= 0.5 + level / 2)
     return share(inside, cluster=np.broadcast_to(np.arange(len(pit))[:, None], pit.shape))
+
+
+# ---- probabilities of target attainment ----------------------------------------------------------------------------
+class Bin(NamedTuple):
+    """Patients whose stated probability lies in [low, high]: how many, its mean, the share realised and its binomial error."""
+
+    low: float
+    high: float
+    number: int
+    stated: float
+    realised: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Attainment:
+    """Probability of target attainment stated by the twins against what came true, all (patients,).
+
+    stated: of the chosen regimen. realised: whether the true course meets all goals. values: the true first statistic. chosen:
+    the regimen's label. overall, bins: of stated against realised. doubts: patients whose twin was in doubt; they are left out.
+    """
+
+    stated: Floats
+    realised: NDArray[np.bool_]
+    values: Floats
+    chosen: tuple[str, ...]
+    overall: Bin
+    bins: tuple[Bin, ...]
+    doubts: int
+    provenance: Provenance
+
+
+def attainment(
+    model: Model,
+    population: PopulationParameters,
+    schedule: Schedule,
+    goal: Target | Sequence[Target],
+    candidates: Choices,
+    *,
+    patients: int = 1000,
+    covariates: Mapping[str, ArrayLike] | None = None,
+    draws: int = 512,
+    bins: int = 5,
+    seed: int = 0,
+    **options: Any,
+) -> Attainment:
+    """Simulate `patients`, assimilate what `schedule` measures, choose a regimen for each, and see what it does to the truth.
+
+    Nobody is refused for a low probability: the best candidate is given to all. options: constraints and rules of `optimise`.
+    bins: with equally many patients. Raises what `assimilate` and `optimise` raise.
+    """
+    goals = (goal,) if isinstance(goal, Target) else tuple(goal)
+    subjects, etas = simulate_subjects(model, population, schedule, patients, covariates=covariates, seed=seed)
+    twins = assimilate_subjects(model, population, subjects, draws=draws, seed=seed, starts=1)
+    decisions = optimise_many(twins, goals, candidates, least_probability=0.0, **options)
+    kept = [i for i, d in enumerate(decisions) if d.chosen is not None]
+    if not kept:
+        raise DataError("no twin could decide", column="patients", value=patients, remedy=str(decisions[0].refused))
+    truth = [Case(with_draws(twins[i], etas[i : i + 1]), decisions[i].schedule, goals) for i in kept]
+    values = np.stack([v[:, 0] for v in statistics(truth)])  # (kept, goals)
+    met = np.all([g.met(values[:, k]) for k, g in enumerate(goals)], axis=0)
+    chosen = [c for i in kept if (c := decisions[i].chosen) is not None]
+    stated = np.array([c.probability for c in chosen])
+    stamp = Provenance.collect(model, parameters=population, data=schedule_hash(schedule), seed=seed)
+    order = np.array_split(np.argsort(stated, kind="stable"), bins)
+    return Attainment(
+        stated, met, values[:, 0], tuple(c.candidate.label for c in chosen), against(stated, met),
+        tuple(against(stated[i], met[i]) for i in order if len(i)), patients - len(kept), stamp,
+    )  # fmt: skip
+
+
+def against(stated: Floats, met: NDArray[np.bool_]) -> Bin:
+    """Stated probabilities (n,) against what came true (n,). The error is that of the share under the stated probabilities."""
+    n = len(stated)
+    error = float(np.sqrt(np.sum(stated * (1.0 - stated)))) / n
+    return Bin(float(np.min(stated)), float(np.max(stated)), n, float(np.mean(stated)), float(np.mean(met)), error)

@@ -3,65 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from gemello.base.errors import DataError, DomainError, RefusalError
 from gemello.base.provenance import Provenance
-from gemello.inference.scores import quantiles
-from gemello.model.schedule import Schedule, Subject
-from gemello.twin.data import TwinData
+from gemello.model.contract import Model
+from gemello.model.schedule import Schedule
+from gemello.twin.assess import Assessed, Case, Floats, assessed, cases_of, label, statistics
+from gemello.twin.data import T, TwinData, together
 from gemello.twin.goals import Constraint, Target
-from gemello.twin.propagate import propagate, settle
-from gemello.twin.regimens import Candidate, Grid, Regimen, candidates_of, with_dose
+from gemello.twin.regimens import Candidate, Choices, Regimen, candidates_of, with_dose
 from gemello.twin.timing import dose_times
 
-Floats = NDArray[np.float64]
-MEMORY = 2**28  # bytes of outputs that one batch of candidates may hold
-
 
 @dataclass(frozen=True)
-class Expected:
-    """Distribution of one statistic over the posterior: mean, median and central 90 % interval, in its unit."""
+class Rules:
+    """What a decision is held to.
 
-    label: str
-    mean: float
-    low: float
-    median: float
-    high: float
+    least_probability: below which it is refused. steady_state: goals and constraints count in the steady state of each regimen,
+    over whole intervals of a day or more, in place of their windows. covariates: values from the first new dose on.
+    override_domain, override_doubt: go on for a subject outside the model's population, or with a doubtful posterior.
+    """
 
+    least_probability: float = 0.5
+    steady_state: bool = False
+    covariates: Mapping[str, float] | None = None
+    override_domain: bool = False
+    override_doubt: bool = False
 
-@dataclass(frozen=True)
-class Risk:
-    """Probability that a constraint is missed, its Monte Carlo standard error, and the limit."""
-
-    label: str
-    probability: float
-    error: float
-    limit: float
-
-    @property
-    def kept(self) -> bool:
-        return self.probability <= self.limit
-
-
-@dataclass(frozen=True, eq=False)
-class Assessed:
-    """One candidate: probability that all goals are met, its Monte Carlo standard error, expectations, risks."""
-
-    candidate: Candidate
-    probability: float
-    error: float
-    expected: tuple[Expected, ...]
-    risks: tuple[Risk, ...]
-
-    @property
-    def feasible(self) -> bool:
-        return all(r.kept for r in self.risks)
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_probability <= 1:
+            raise DataError(
+                "impossible probability", column="least_probability", value=self.least_probability, remedy="give 0 to 1"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +47,8 @@ class Decision:
     """All candidates, assessed, and the chosen one; or `refused`, the reason why none is chosen.
 
     goals: in words. least_probability: below which a choice is refused. outside: covariates outside the population that the
-    model was built on, where the caller chose to go on; `overridden` says so.
+    model was built on, and doubts, where the caller chose to go on; `overridden` says so. assumed: what else the answer rests
+    on, in words. models: names and posterior probabilities of models that are averaged.
     """
 
     id: str
@@ -81,6 +60,8 @@ class Decision:
     outside: tuple[str, ...]
     overridden: bool
     provenance: Provenance
+    assumed: tuple[str, ...] = ()
+    models: tuple[tuple[str, float], ...] = ()
 
     @property
     def schedule(self) -> Schedule:
@@ -91,7 +72,7 @@ class Decision:
 
     def frame(self) -> Any:
         """All candidates (polars): candidate, total, probability, error, feasible, chosen, then by goal mean, low, median, high,
-        then by constraint its risk."""
+        then by constraint its risk, then by model its probability."""
         import polars as pl  # noqa: PLC0415  (only where a table is wanted)
 
         rows = []
@@ -103,6 +84,7 @@ class Decision:
             for i, e in enumerate(a.expected, start=1):
                 row |= {f"{k}_{i}": getattr(e, k) for k in ("mean", "low", "median", "high")}
             row |= {f"risk_{i}": r.probability for i, r in enumerate(a.risks, start=1)}
+            row |= {f"probability_{n}": p for (n, _), p in zip(self.models, a.by_model, strict=True)}
             rows.append(row)
         return pl.DataFrame(rows)
 
@@ -110,46 +92,112 @@ class Decision:
 def optimise(
     twin: TwinData,
     goal: Target | Sequence[Target],
-    candidates: Grid | Mapping[str, Schedule] | Sequence[Regimen],
+    candidates: Choices,
     *,
     constraints: Sequence[Constraint] = (),
-    least_probability: float = 0.5,
-    override_domain: bool = False,
-    override_doubt: bool = False,
     raise_refusal: bool = False,
+    **rules: Any,
 ) -> Decision:
     """The candidate with the largest probability of meeting all goals, among those that keep every constraint.
 
     Goals are about the noise-free course, under the posterior's draws. Equal probabilities: the least amount in all. What a
-    candidate does is added to what the record holds, its future included. Refused (`Decision.refused`, or RefusalError with
-    `raise_refusal`): a posterior whose draws cannot be trusted, no candidate that keeps the constraints, a best probability
-    under `least_probability`. Raises DataError for regimens that would start before the record's last value, or on top of doses
-    that it holds. `override_doubt` goes on in spite of a doubtful posterior, and records it. Raises DomainError for a
-    subject outside the model's population unless `override_domain`, and
-    DataError, ModelError, SolverError for what cannot be computed.
+    candidate does is added to what the record holds, its future included. rules: those of `Rules`. Refused (`Decision.refused`,
+    or RefusalError with `raise_refusal`): a posterior whose draws cannot be trusted, no candidate that keeps the constraints, a
+    best probability under `least_probability`. Raises DataError for regimens that would start before the record's last value, or
+    on top of doses that it holds; RefusalError for a grid of which nothing can be given; DomainError for a subject outside the
+    model's population unless `override_domain`, and DataError, ModelError, SolverError for what cannot be computed.
     """
-    goals = (goal,) if isinstance(goal, Target) else tuple(goal)
-    _check_goals(twin, goals, constraints, least_probability)
+    decision = optimise_many([twin], goal, candidates, constraints=constraints, **rules)[0]
+    if decision.refused and raise_refusal:
+        raise RefusalError(f"subject {twin.id}: {decision.refused}")
+    return decision
+
+
+def optimise_many(
+    twins: Sequence[TwinData],
+    goal: Target | Sequence[Target],
+    candidates: Choices,
+    *,
+    constraints: Sequence[Constraint] = (),
+    **rules: Any,
+) -> list[Decision]:
+    """`optimise` for many twins of one model and population, in lanes: the same goals and candidates for all.
+
+    A grid without a start begins where each twin's record ends.
+    """
+    model, _ = together(twins)
+    held, goals = Rules(**rules), (goal,) if isinstance(goal, Target) else tuple(goal)
+    chosen_from: dict[float, list[Candidate]] = {}  # by where the record ends, which is where a grid begins by default
+    asked = [question(t, goals, candidates, constraints, held, chosen_from) for t in twins]
+    trusted = [q for q in asked if q.refused is None]
+    cases = [c for q in trusted for c in q.cases]
+    values = statistics(cases) if cases else []
+    found, at = [], 0
+    for q in asked:
+        table: tuple[Assessed, ...] = ()
+        if q.refused is None:
+            w, here = q.twin.posterior.weights, values[at : at + len(q.cases)]
+            at += len(q.cases)
+            table = assessed(model, q.candidates, goals, constraints, np.stack(here), w, steady=held.steady_state)
+        found.append(answer(q, table))
+    return found
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of one twin: checked, and ready to be computed. refused: why its posterior cannot answer."""
+
+    twin: TwinData
+    goals: tuple[Target, ...]
+    candidates: tuple[Candidate, ...]
+    cases: tuple[Case, ...]
+    rules: Rules
+    outside: tuple[str, ...]
+    refused: str | None
+
+
+def question(
+    twin: TwinData,
+    goals: tuple[Target, ...],
+    given: Choices,
+    constraints: Sequence[Constraint],
+    rules: Rules,
+    known: dict[float, list[Candidate]] | None = None,
+) -> Question:
+    """Raise what `optimise` raises, or say what is to be computed. known: candidates by their start, filled here."""
     targets = (*goals, *(c.target for c in constraints))
-    chosen_from = candidates_of(twin.model, candidates, twin.record.last, max(t.span[1] for t in targets))
-    if not isinstance(candidates, Mapping):
+    known, last = {} if known is None else known, twin.record.last
+    if last not in known:
+        _check_goals(twin.model, goals, targets)
+        known[last] = candidates_of(twin.model, given, last, max(t.span[1] for t in targets))
+    chosen_from = known[last]
+    if not isinstance(given, Mapping):
         _check_planned(twin, chosen_from)
-    outside = _inside(twin, [c.schedule for c in chosen_from], override_domain)
-    words = tuple(_label(twin, t) for t in goals)
+    elif rules.steady_state:
+        raise DataError("schedules have no steady state", column="candidates", remedy="give a grid or regimens")
+    _check_covariates(twin, rules.covariates or {})
+    cases = cases_of(twin, chosen_from, targets, steady=rules.steady_state, covariates=rules.covariates)
+    outside = _inside(twin, [c.schedule for c in cases], rules.override_domain)
+    refused = twin.posterior.doubt
+    if refused is not None and rules.override_doubt:
+        outside, refused = (*outside, refused), None
+    return Question(twin, goals, tuple(chosen_from), tuple(cases), rules, outside, refused)
+
+
+def answer(q: Question, table: tuple[Assessed, ...]) -> Decision:
+    """The decision from all assessed candidates (none where the posterior cannot answer)."""
+    twin, held = q.twin, q.rules
+    words = tuple(label(twin.model, t, held.steady_state) for t in q.goals)
+    best, refused = choose(table, held.least_probability) if q.refused is None else (None, q.refused)
     stamp = Provenance.collect(
         twin.model, parameters=twin.parameters, data=twin.record.hash, seed=twin.posterior.provenance.seed
     )  # the draws are the posterior's: its seed
-    table: tuple[Assessed, ...] = ()
-    refused = twin.posterior.doubt
-    if refused is not None and override_doubt:
-        outside, refused = (*outside, refused), None
-    best = None
-    if refused is None:
-        table = assess(twin, goals, constraints, chosen_from)
-        best, refused = _choose(twin, table, least_probability)
-    if refused and raise_refusal:
-        raise RefusalError(f"subject {twin.id}: {refused}")
-    return Decision(twin.id, words, table, best, refused, least_probability, outside, bool(outside), stamp)
+    assumed = [*twin.posterior.assumed]
+    if held.covariates:
+        assumed.append(f"{', '.join(f'{n} {v:g}' for n, v in held.covariates.items())} from the first new dose on")
+    return Decision(
+        twin.id, words, table, best, refused, held.least_probability, q.outside, bool(q.outside), stamp, tuple(assumed)
+    )
 
 
 def _check_planned(twin: TwinData, candidates: Sequence[Candidate]) -> None:
@@ -182,30 +230,34 @@ def _inside(twin: TwinData, schedules: Sequence[Schedule], override: bool) -> tu
     return outside
 
 
-def _check_goals(twin: TwinData, goals: Sequence[Target], constraints: Sequence[Constraint], least: float) -> None:
+def _check_goals(model: Model, goals: Sequence[Target], targets: Sequence[Target]) -> None:
     if not goals:
         raise DataError("no goal", column="goal", remedy="give a Target")
-    if not 0 <= least <= 1:
-        raise DataError("impossible probability", column="least_probability", value=least, remedy="give 0 to 1")
-    for t in (*goals, *(c.target for c in constraints)):
-        twin.model.output_index(t.output)
+    for t in targets:
+        model.output_index(t.output)
         if not (np.isfinite(t.low) or np.isfinite(t.high)):
             raise DataError(f"target for {t.output}: no bounds", column="low", remedy="give low, high or both")
 
 
-def _label(twin: TwinData, t: Target) -> str:
-    m = twin.model
-    return t.label(m.outputs[m.output_index(t.output)].unit, m.time_unit)
+def _check_covariates(twin: TwinData, given: Mapping[str, float]) -> None:
+    known = {c.name: c for c in twin.model.covariates}
+    for name, v in given.items():
+        if name not in known:
+            raise DataError(
+                f"{twin.model.name} has no such covariate", column=name, value=v, remedy=f"it has {', '.join(known) or 'none'}"
+            )
 
 
-def _choose(twin: TwinData, table: Sequence[Assessed], least: float) -> tuple[Assessed | None, str | None]:
+def choose(table: Sequence[Assessed], least: float) -> tuple[Assessed | None, str | None]:
+    """The best candidate; or None and the reason, with the best there is and its probability."""
     feasible = [a for a in table if a.feasible]
     if not feasible:
         near = min(table, key=lambda a: sum(max(r.probability - r.limit, 0.0) for r in a.risks))
         worst = max(near.risks, key=lambda r: r.probability - r.limit)
         return None, (
             f"none of {len(table)} candidates keeps the constraints; the nearest, {near.candidate.label}, misses "
-            f"'{worst.label}' with probability {worst.probability:.2f} (limit {worst.limit:g}); widen the grid or the limits"
+            f"'{worst.label}' with probability {worst.probability:.2f} (limit {worst.limit:g}) and meets the "
+            f"goal with probability {near.probability:.2f}; widen the grid or the limits"
         )
     best = max(feasible, key=lambda a: (round(a.probability, 12), -a.candidate.total))
     if best.probability < least:
@@ -214,70 +266,6 @@ def _choose(twin: TwinData, table: Sequence[Assessed], least: float) -> tuple[As
             f"(below {least:g}); measure once more, widen the grid or the goal"
         )
     return best, None
-
-
-def assess(
-    twin: TwinData, goals: Sequence[Target], constraints: Sequence[Constraint], candidates: Sequence[Candidate]
-) -> tuple[Assessed, ...]:
-    """Every candidate under every draw of the posterior, in lanes."""
-    targets = (*goals, *(c.target for c in constraints))
-    w = twin.posterior.weights
-    values = statistics(twin, targets, [c.schedule for c in candidates], twin.posterior.draws, w)
-    out = []
-    for k, c in enumerate(candidates):
-        here = values[k]
-        met = np.all([t.met(here[i]) for i, t in enumerate(goals)], axis=0)
-        expected = []
-        for i, t in enumerate(goals):
-            q05, q50, q95 = quantiles(here[i], [0.05, 0.5, 0.95], w).tolist()
-            expected.append(Expected(_label(twin, t), float(w @ here[i]), q05, q50, q95))
-        risks = []
-        for i, q in enumerate(constraints, start=len(goals)):
-            p, error = _probability(~q.target.met(here[i]), w)
-            risks.append(Risk(_label(twin, q.target), p, error, q.risk))
-        p, error = _probability(met, w)
-        out.append(Assessed(c, p, error, tuple(expected), tuple(risks)))
-    return tuple(out)
-
-
-def _probability(event: NDArray[np.bool_], w: Floats) -> tuple[float, float]:
-    """Probability and its Monte Carlo standard error, as for independent draws."""
-    p = min(float(np.sum(w[event])), 1.0)
-    return p, float(np.sqrt(np.sum(w**2 * (event - p) ** 2)))
-
-
-def statistics(
-    twin: TwinData,
-    targets: Sequence[Target],
-    schedules: Sequence[Schedule],
-    etas: Floats,
-    weights: Floats,
-    *,
-    history: bool = True,
-) -> list[Floats]:
-    """For every schedule the targets' statistics, (targets, draws), at etas (draws, etas). history: on top of the record."""
-    names = tuple(dict.fromkeys(t.output for t in targets))
-    subjects, plans = [], []
-    for s in schedules:
-        done = (twin.record.schedule.without_values().merge(s) if history else s).written_out()
-        if not history and len(twin.record):
-            done = done.covariates(**{n: v for n, v in twin.posterior.covariates.items() if n not in done.columns})
-        at = np.unique(np.concatenate([t.times(done) for t in targets]))
-        plans.append(done)
-        subjects.append(Subject(twin.id, twin.complete(done.observe(at))))
-    depth = max(len(s.schedule) for s in subjects)
-    batch = max(1, int(MEMORY / (8 * depth * len(etas) * len(names))))
-    parts = -(-len(subjects) // batch)
-    batch = -(-len(subjects) // parts)  # even batches, so that one program serves all
-    out = []
-    for i in range(0, len(subjects), batch):
-        some = subjects[i : i + batch]
-        padded = some + [some[-1]] * (batch - len(some))
-        found = settle(twin.model, padded, etas, weights, propagate(twin.model, twin.parameters, padded, etas, names))
-        for k, one in enumerate(some):
-            time, plan = one.schedule.time, plans[i + k]
-            out.append(np.stack([t.evaluate(time, found.outputs[t.output][k, :, : len(time)], plan) for t in targets]))
-    return out
 
 
 # ---- a dose for a value --------------------------------------------------------------------------------------------
@@ -312,20 +300,26 @@ def solve_dose(
     DomainError as `optimise` does.
     """
     outside = _inside(twin, (), override_domain)
-    eta, one = twin.posterior.mode[None, :], np.ones(1)
+    typical = with_draws(twin, twin.posterior.mode[None, :])
 
     def miss(dose: float) -> float:
         plan = with_dose(regimen, dose).schedule()
-        return float(statistics(twin, [target], [plan], eta, one, history=history)[0][0, 0]) - value
+        return float(statistics([Case(typical, plan, (target,))], history=history)[0][0, 0]) - value
 
     low, high = bounds or (0.0, 1000.0 * max(regimen.dose, 1e-6))
     at_low, at_high = miss(low), miss(high)
     if at_low * at_high > 0:
         reach = sorted((at_low + value, at_high + value))
         raise RefusalError(
-            f"subject {twin.id}: no dose from {low:g} to {high:g} brings {_label(twin, target)} to {value:g}; it lies between "
-            f"{reach[0]:g} and {reach[1]:g} there"
+            f"subject {twin.id}: no dose from {low:g} to {high:g} brings {label(twin.model, target)} to {value:g}; it lies "
+            f"between {reach[0]:g} and {reach[1]:g} there"
         )
     dose = float(brentq(miss, low, high, xtol=1e-9 * max(high, 1e-12), rtol=1e-10))
     stamp = Provenance.collect(twin.model, parameters=twin.parameters, data=twin.record.hash)
     return DoseSolution(dose, miss(dose) + value, with_dose(regimen, dose), outside, stamp)
+
+
+def with_draws(twin: T, etas: Floats) -> T:
+    """The twin as if these etas, (draws, etas), equally weighted, were its posterior: to ask what holds at them."""
+    n = len(etas)
+    return replace(twin, posterior=replace(twin.posterior, draws=etas, weights=np.full(n, 1.0 / n), ess=float(n)))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gemello.base.errors import DataError, UnsupportedError
+from gemello.base.errors import DataError
 from gemello.base.provenance import Provenance
 from gemello.base.random import check_seed, generator
 from gemello.engine.lanes import precision
 from gemello.inference.scores import quantiles, quantiles_with_error
 from gemello.model.contract import Model
-from gemello.model.individuals import residual_sd
+from gemello.model.individuals import measurement, residual_sd
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject
 from gemello.twin.data import TwinData, together
@@ -214,16 +214,21 @@ def _output(
     return OutputForecast(name, model.outputs[k].unit, prediction, measurement, (s.time[seen], s.value[seen]))
 
 
+def log_error(model: Model, name: str) -> bool:
+    """Whether the residual error of this output is log-normal."""
+    residual = model.outputs[model.output_index(name)].residual
+    return residual is not None and residual.form == "lognormal"
+
+
 def noise_sd(model: Model, parameters: PopulationParameters, name: str, f: Floats) -> Floats:
-    """Standard deviation of a new measurement at predictions f. UnsupportedError where the error is not normal."""
-    k = model.output_index(name)
-    residual = model.outputs[k].residual
-    if residual is not None and residual.form == "lognormal":
-        raise UnsupportedError(f"output {name}: a log-normal residual error is not forecast yet; use residual=False")
+    """Standard deviation of a new measurement at predictions f; of its logarithm where the error is log-normal.
+
+    Raises UnsupportedError where the error is a function of the individual parameters.
+    """
     with precision():
-        return np.asarray(residual_sd(model, k, f, parameters.sigma), float)
+        return np.asarray(residual_sd(model, model.output_index(name), f, parameters.sigma), float)
 
 
 def measure(model: Model, parameters: PopulationParameters, name: str, f: Floats, rng: np.random.Generator) -> Floats:
     """New measurements, of the shape of the predictions f."""
-    return f + noise_sd(model, parameters, name, f) * rng.standard_normal(f.shape)
+    return np.asarray(measurement(model, model.output_index(name), f, parameters.sigma, rng.standard_normal(f.shape)), float)

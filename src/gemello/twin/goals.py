@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from gemello.model.schedule import Schedule
 from gemello.twin.timing import dose_times, infusion_ends
 
 Floats = NDArray[np.float64]
-Statistic = Literal["at", "increment", "mean", "min", "max", "trough", "fraction"]
+Statistic = Literal["at", "increment", "area", "mean", "min", "max", "trough", "fraction"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,15 @@ class Target:
     - at         value at the time, before what is done then
     - increment  value at the end minus value at the start (an area under a curve, from its accumulator); with `per`, for
                  that length of time: increment · per/(to − from)
-    - mean       average over time, trapezoid rule on `points` times and all events
+    - area       the same of an output without accumulator: trapezoid rule on `points` times and all events
+    - mean       average over time, the same rule
     - min, max   over the same times
     - trough     lowest of the values just before each dose in (from, to], and at `to`
-    - fraction   share of the time with the output within `within` = (low, high), the same rule
+    - fraction   share of the time with the output within `within` = (low, high); between those times the output is taken to
+                 be exponential where it is positive (exact for one compartment after a bolus), else linear
+
+    scale: the output is multiplied by it first, such as by the unbound fraction, or by 1/MIC. name, unit: what a reader calls
+    the statistic, and its unit; default from statistic and output.
     """
 
     output: str
@@ -40,6 +45,9 @@ class Target:
     per: float | None = None
     within: tuple[float, float] | None = None
     points: int = 97
+    scale: float = 1.0
+    name: str = ""
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         where = f"target for {self.output}"
@@ -58,32 +66,57 @@ class Target:
         if not self.low <= self.high:
             raise DataError(f"{where}: low above high", column="low", value=self.low, remedy="give low <= high")
         if (self.within is None) == (self.statistic == "fraction") or (
-            self.per is not None and (self.statistic != "increment" or self.per <= 0)
+            self.per is not None and (self.statistic not in ("increment", "area") or self.per <= 0)
         ):
             raise DataError(
-                f"{where}: `within` belongs to 'fraction' and `per` (above 0) to 'increment'",
+                f"{where}: `within` belongs to 'fraction' and `per` (above 0) to 'increment' and 'area'",
                 column="statistic",
                 value=self.statistic,
             )
         if self.points < 2:
             raise DataError(f"{where}: too few points", column="points", value=self.points, remedy="give 2 or more")
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise DataError(f"{where}: impossible scale", column="scale", value=self.scale, remedy="give a number above 0")
 
     @property
     def span(self) -> tuple[float, float]:
         """Window as (from, to)."""
         return self.window if isinstance(self.window, tuple) else (self.window, self.window)
 
-    def label(self, unit: str, time_unit: str) -> str:
-        """The goal in words."""
+    def label(self, unit: str, time_unit: str, when: str = "") -> str:
+        """The goal in words. when: in place of the window."""
         a, b = self.span
-        when = f"at {a:g} {time_unit}" if a == b else f"from {a:g} to {b:g} {time_unit}"
-        if self.statistic == "fraction":
-            unit = "1"
+        when = when or (f"at {a:g} {time_unit}" if a == b else f"from {a:g} to {b:g} {time_unit}")
+        unit = self.unit_of(unit, time_unit)
         bounds = [f"at least {self.low:g}"] if np.isfinite(self.low) else []
         bounds += [f"at most {self.high:g}"] if np.isfinite(self.high) else []
-        what = self.output if self.statistic == "at" else f"{self.statistic} of {self.output}"
-        words = [what, when, " and ".join(bounds), unit if bounds and unit != "1" else ""]
+        words = [self.title, when, " and ".join(bounds), unit if bounds and unit != "1" else ""]
         return " ".join(w for w in words if w)
+
+    @property
+    def title(self) -> str:
+        """What is looked at, in words."""
+        if self.name:
+            return self.name
+        of = self.output if self.scale == 1.0 else f"{self.scale:.4g} × {self.output}"
+        if self.statistic == "fraction" and self.within is not None:
+            low, high = self.within
+            what = f"above {low:g}" if np.isinf(high) else f"below {high:g}" if np.isinf(low) else f"from {low:g} to {high:g}"
+            return f"share of the time with {of} {what}"
+        return of if self.statistic == "at" else f"{self.statistic} of {of}"
+
+    def unit_of(self, unit: str, time_unit: str) -> str:
+        """Unit of the statistic of an output in `unit`."""
+        if self.unit is not None:
+            return self.unit
+        if self.statistic == "fraction":
+            return "1"
+        top, slash, bottom = unit.partition("/")
+        return f"{top}*{time_unit}{slash}{bottom}" if self.statistic == "area" else unit
+
+    def during(self, window: tuple[float, float]) -> Target:
+        """The same target in another window."""
+        return replace(self, window=window[1] if self.statistic == "at" else window)
 
     def met(self, values: Floats) -> NDArray[np.bool_]:
         """Whether each value lies in the range."""
@@ -106,23 +139,79 @@ class Target:
         a, b = self.span
         first, last = int(np.searchsorted(time, a, side="left")), int(np.searchsorted(time, b, side="left"))
         if self.statistic == "at":
-            return values[:, first]
+            return values[:, first] * self.scale
         if self.statistic == "increment":
-            scale = 1.0 if self.per is None else self.per / (b - a)
-            return (values[:, last] - values[:, first]) * scale
+            return (values[:, last] - values[:, first]) * self._per_length() * self.scale
         if self.statistic == "trough":
             doses = dose_times(plan)
             before = np.searchsorted(time, np.append(doses[(doses > a) & (doses < b)], b), side="left")
-            return np.asarray(np.min(values[:, before], axis=1))
+            return np.asarray(np.min(values[:, before], axis=1) * self.scale)
         after = int(np.searchsorted(time, a, side="right")) - 1
-        t, v = time[after : last + 1], values[:, after : last + 1]
+        t, v = time[after : last + 1], values[:, after : last + 1] * self.scale
         if self.statistic == "min":
             return np.asarray(np.min(v, axis=1))
         if self.statistic == "max":
             return np.asarray(np.max(v, axis=1))
         if self.within is not None:
-            v = ((v >= self.within[0]) & (v <= self.within[1])).astype(float)
-        return np.asarray(np.trapezoid(v, t, axis=1) / (b - a))
+            low, high = self.within
+            return np.asarray((share_above(v, low) - share_above(v, high)) @ np.diff(t) / (b - a))
+        area = np.trapezoid(v, t, axis=1)
+        return np.asarray(area * self._per_length() if self.statistic == "area" else area / (b - a))
+
+    def _per_length(self) -> float:
+        a, b = self.span
+        return 1.0 if self.per is None else self.per / (b - a)
+
+
+def share_above(v: Floats, bound: float) -> Floats:
+    """Share of each step between neighbours of v (draws, times) that lies above `bound`, (draws, times − 1).
+
+    Between two positive values ln v is taken to be linear in time, else v itself.
+    """
+    if np.isinf(bound):
+        return np.full((v.shape[0], v.shape[1] - 1), 1.0 if bound < 0 else 0.0)
+    a, b = v[:, :-1], v[:, 1:]
+    curved = (a > 0) & (b > 0) & (bound > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = np.where(curved, np.log(bound / a) / np.log(b / a), (bound - a) / (b - a))
+    at = np.clip(np.nan_to_num(at, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+    return np.where(a == b, (a > bound).astype(float), np.where(a > b, at, 1.0 - at))
+
+
+# ---- what is aimed at in the clinic --------------------------------------------------------------------------------
+def auc24(
+    output: str,
+    window: tuple[float, float],
+    day: float = 24.0,
+    *,
+    accumulated: bool = True,
+    mic: float = 1.0,
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> Target:
+    """Area under the curve for one day. output: its accumulator, or (accumulated=False) the concentration itself.
+
+    mic: divides it, for AUC24/MIC. day: in the model's time unit. The unbound fraction comes in as
+    `replace(target, scale=…)`.
+    """
+    name = "AUC24" if mic == 1.0 else f"AUC24/MIC (MIC {mic:g})"
+    kind: Statistic = "increment" if accumulated else "area"
+    return Target(output, kind, window, per=day, scale=1.0 / mic, name=name, unit=None if mic == 1.0 else "h", low=low, high=high)
+
+
+def time_above_mic(
+    output: str, mic: float, window: tuple[float, float], *, unbound: float = 1.0, low: float = -np.inf, high: float = np.inf
+) -> Target:
+    """Share of the time with the unbound concentration above the MIC (fT>MIC). unbound: fraction not bound to protein.
+
+    low, high: as shares from 0 to 1. Raises DataError for an impossible MIC or fraction.
+    """
+    if not (np.isfinite(mic) and mic > 0):
+        raise DataError("impossible MIC", column="mic", value=mic, remedy="give a concentration above 0")
+    if not 0 < unbound <= 1:
+        raise DataError("impossible unbound fraction", column="unbound", value=unbound, remedy="give above 0, at most 1")
+    name = f"{'fT' if unbound < 1 else 'T'}>MIC (MIC {mic:g}{f', unbound {unbound:g}' if unbound < 1 else ''})"
+    return Target(output, "fraction", window, within=(mic, np.inf), scale=unbound, name=name, low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from gemello.inference.scores import quantiles
 from gemello.model.contract import Model
 from gemello.model.individuals import individual
 from gemello.model.population import PopulationParameters
+from gemello.twin.weighting import BAYES, Weighting
 
 Floats = NDArray[np.float64]
 
 LEAST_SURPRISE = 1e-3  # data less probable than this are asked about, not absorbed: 1 in 1,000 subjects is asked in vain
+CLOSE = 2.0  # ln units: a second mode within them is reported
 LEAST_EFFECTIVE = 100.0  # draws below which a probability is not to be trusted
 
 
@@ -47,6 +49,8 @@ class Posterior:
     mode (etas,) and covariance (etas, etas): Laplace's approximation. draws (draws, etas), weights (draws,) summing to 1.
     ess: effective number of draws. khat: tail index of the weights. log_evidence: ln p(data). observations: how many values.
     covariates: those of the last record, with which individual parameters are shown. until: time of the last record.
+    weighting: departures from Bayes' rule. rival: of another mode of the etas, by how much its ln density is lower (at most
+    `CLOSE`); None where no search ended in one. cautions: what a reader must know of the data.
     """
 
     model: Model
@@ -65,6 +69,9 @@ class Posterior:
     until: float
     provenance: Provenance
     misfit: float = 0.0  # see `gemello.inference.laplace.Modes`
+    weighting: Weighting = BAYES
+    rival: float | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def surprise(self) -> float:
@@ -79,6 +86,11 @@ class Posterior:
                 f"the measurements contradict the population (probability {self.surprise:.1g}, below {LEAST_SURPRISE:g}): check "
                 "the levels, their times and units, and the doses before them; measure again before you rely on this twin"
             )
+        if self.rival is not None:
+            return (
+                f"two explanations of the measurements compete: another mode of the individual parameters is only "
+                f"{self.rival:.2f} ln units less probable; measure once more, at another time after the dose"
+            )
         limit = khat_limit(len(self.draws))
         if self.khat > limit:
             return (
@@ -90,6 +102,11 @@ class Posterior:
                 f"the posterior has only {self.ess:.0f} effective draws (below {LEAST_EFFECTIVE:.0f}); assimilate with more draws"
             )
         return None
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the posterior rests on beside the model and Bayes' rule, in words."""
+        return self.weighting.words(self.model)
 
     @property
     def mean(self) -> Floats:

@@ -42,12 +42,13 @@ class Twin(TwinData):
         return new_twins(model, population, [id], [covariates or {}], draws=draws, seed=seed)[0]
 
     # ---- verbs, each one line ------------------------------------------------------------------------------------------
-    def assimilate(self, data: New, *, draws: int = 2000, seed: int = 0) -> Twin:
+    def assimilate(self, data: New, *, draws: int = 2000, seed: int = 0, **options: Any) -> Twin:
         """A new twin that has also seen `data`: mode and Laplace approximation, then the weighted ensemble.
 
-        data: a schedule, several, or a record. Raises DataError (impossible, double or contradicting records), ModelError.
+        data: a schedule, several, or a record. options: starts, prior_weight, half_life, drift; see
+        `gemello.twin.data.assimilate_many`. Raises DataError (impossible, double or contradicting records), ModelError.
         """
-        return assimilate_many([self], [data], draws=draws, seed=seed)[0]
+        return assimilate_many([self], [data], draws=draws, seed=seed, **options)[0]
 
     def forecast(self, schedule: Schedule | None = None, **options: Any) -> Any:
         """Quantiles and draws of every output; see `gemello.twin.forecast.forecast`."""
@@ -111,8 +112,14 @@ def _check_covariates(model: Model, who: str, given: Mapping[str, float]) -> Non
 
 
 def assimilate_subjects(
-    model: Model, population: PopulationParameters | None, subjects: Sequence[Subject], *, draws: int = 2000, seed: int = 0
+    model: Model,
+    population: PopulationParameters | None,
+    subjects: Sequence[Subject],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    **options: Any,
 ) -> tuple[Twin, ...]:
-    """Twins of many subjects from their data, in lanes."""
+    """Twins of many subjects from their data, in lanes; options as in `assimilate_many`."""
     twins = new_twins(model, population, [s.id for s in subjects], draws=draws, seed=seed)
-    return assimilate_many(twins, [s.schedule for s in subjects], draws=draws, seed=seed)
+    return assimilate_many(twins, [s.schedule for s in subjects], draws=draws, seed=seed, **options)

@@ -15,10 +15,10 @@ from scipy.linalg import expm
 from scipy.optimize import minimize
 
 from gemello.base.units import check_unit
-from gemello.domains.pharmacology.registry import MODELS
+from gemello.domains.pharmacology.registry import PHARMACOKINETIC as MODELS
 from gemello.model.contract import Model
 
-LINEAR = [n for n in MODELS if not n.startswith(("mm1", "tmdd"))]
+LINEAR = [n for n in MODELS if not n.startswith(("mm1", "mm2", "tmdd"))]
 
 
 @pytest.fixture(autouse=True, scope="module")

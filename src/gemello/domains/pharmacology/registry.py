@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gemello.domains.pharmacology import library
+from gemello.domains.pharmacology import library, responses
 
 _HERE = "gemello.domains.pharmacology"
 
-MODELS: dict[str, str] = {
+PHARMACOKINETIC: dict[str, str] = {
     "pk1_iv": f"{_HERE}.one_compartment.model:iv",
     "pk1_oral": f"{_HERE}.one_compartment.model:oral",
     "pk2_iv": f"{_HERE}.two_compartment.model:iv",
@@ -22,5 +22,5 @@ MODELS: dict[str, str] = {
     "theoph_oral": f"{_HERE}.theophylline.model:oral",
     "theoph_fo": f"{_HERE}.theophylline.model:first_order",
     "pheno": f"{_HERE}.phenobarbital_neonate.model:pheno",
-    **library.MODELS,
 }
+MODELS: dict[str, str] = {**PHARMACOKINETIC, **responses.MODELS, **library.MODELS}

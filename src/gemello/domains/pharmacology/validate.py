@@ -6,17 +6,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gemello.base.reference import reference_data
-from gemello.domains.pharmacology.authorities import fits, records, solvers, twins
+from gemello.domains.pharmacology.authorities import (
+    calibration,
+    diagnostics,
+    fits,
+    library,
+    records,
+    responses,
+    solvers,
+    twins,
+    wang2007,
+)
 from gemello.domains.pharmacology.authorities.common import Check
 
-# Parts that read reference data, and parts that bring their own.
-WITH_DATA: tuple[Callable[[Path], Iterator[Check]], ...] = (
-    records.dosing_designs,
-    records.varying_covariates,
-    fits.theophylline,
-    fits.phenobarbital,
-    fits.mapbayr,
-)
+# Parts that read reference data, by what is said where there are none; and parts that bring their own.
+WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {
+    "dosing designs": records.dosing_designs,
+    "time-varying covariates": records.varying_covariates,
+    "theophylline": fits.theophylline,
+    "phenobarbital": fits.phenobarbital,
+    "mapbayr": fits.mapbayr,
+    "Wang 2007": wang2007.objectives,
+    "library of published models": library.checks,
+    "pharmacodynamic and mechanistic models": responses.checks,
+    "residuals, predictive checks, bootstrap, covariates": diagnostics.checks,
+    "simulation-based calibration": calibration.checks,
+}
 WITHOUT: tuple[Callable[[], Iterator[Check]], ...] = (
     twins.vancomycin_dosing,
     solvers.solvers,
@@ -27,9 +42,9 @@ WITHOUT: tuple[Callable[[], Iterator[Check]], ...] = (
 def checks() -> Iterator[Check]:
     """Every check of the domain, one at a time. Where the reference data are missing a row says so, and does not pass."""
     folder = reference_data("pharmacology")
-    for part in WITH_DATA:
+    for name, part in WITH_DATA.items():
         if folder is None:
-            words = f"{part.__name__}: not run, no reference data; set GEMELLO_DATA to the folder that holds pharmacology/"
+            words = f"{name}: not run, no reference data; set GEMELLO_DATA to the folder that holds pharmacology/"
             yield {"check": words, "value": None, "reference": None, "tolerance": None, "source": "", "passed": False}
         else:
             yield from part(folder)

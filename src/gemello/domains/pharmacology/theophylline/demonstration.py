@@ -84,7 +84,7 @@ def compute(seed: int = 20, progress: Say | None = None, *, patient: str = "12")
     number = ids.index(patient)
     say(f"Fitting the population to {len(subjects)} patients (compiling; about 20 s the very first time)")
     whole = fit(
-        MODEL, subjects, report=lambda i, o: say(f"Fitting the population: objective {o:.3f} after {i} improvements")
+        MODEL, subjects, report=lambda i, o, _: say(f"Fitting the population: objective {o:.3f} after {i} improvements")
     ).check()
     say(f"Fitting the population without patient {patient}")
     found = _fit_without(subjects, number, whole)

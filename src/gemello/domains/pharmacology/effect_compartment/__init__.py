@@ -1,0 +1,1 @@
+"""Effect compartment linked to one-compartment oral pharmacokinetics (effect_compartment)."""

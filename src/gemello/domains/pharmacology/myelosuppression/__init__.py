@@ -1,0 +1,1 @@
+"""Chemotherapy-induced myelosuppression (myelosuppression, myelosuppression_emax)."""

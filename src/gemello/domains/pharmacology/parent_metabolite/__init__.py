@@ -1,0 +1,1 @@
+"""A drug and its metabolite (parent_metabolite)."""
