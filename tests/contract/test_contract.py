@@ -12,7 +12,15 @@ from gemello.domains.pharmacology.library import MODELS as LIBRARY
 from gemello.model import registry
 from gemello.model.conformance import check_names, conformance
 
-COSTLY = {"gradients", "gradients-of-adaptive-solver", "methods-agree", "one-lane-or-many", "bad-lane", "same-bits-twice", "matrix"}
+COSTLY = {
+    "gradients",
+    "gradients-of-adaptive-solver",
+    "methods-agree",
+    "one-lane-or-many",
+    "bad-lane",
+    "same-bits-twice",
+    "matrix",
+}
 STRUCTURES = {
     "vancomycin_adane2015",  # one compartment
     "vancomycin_thomson2009",  # two compartments

@@ -225,7 +225,10 @@ def test_log_normal_errors_have_the_density_of_the_value_itself() -> None:
     def by_hand_logs(eta: NDArray[np.float64]) -> float:
         f, sd = by_hand(eta)
         cp = OUTPUT == 0
-        log = stats.lognorm.logpdf(VALUES[cp], SIGMA["a"], scale=f[cp]).sum() + stats.norm.logpdf(VALUES[~cp], f[~cp], sd[~cp]).sum()
+        log = (
+            stats.lognorm.logpdf(VALUES[cp], SIGMA["a"], scale=f[cp]).sum()
+            + stats.norm.logpdf(VALUES[~cp], f[~cp], sd[~cp]).sum()
+        )
         return float(-2.0 * log) + prior_by_hand(eta, 5)
 
     check_objective(Logs(), subject(), by_hand_logs)

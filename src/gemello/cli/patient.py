@@ -149,13 +149,14 @@ def population_of(model: Model, values: dict[str, float], fit: Path | None) -> P
         sigma = {k: float(v) for k, v in said["sigma"].items()}
         matrix = [[float(v) for v in row] for row in said["omega"]["matrix"]]
         etas = tuple(str(e) for e in said["omega"]["etas"])
+        occasion = {str(k): float(v) for k, v in said.get("occasion", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(
             f"not a fit of {model.name} ({e})", source=str(fit), column="--fit", remedy="give what gemello fit -o wrote"
         ) from None
     if etas != model.parameters.eta_names:
         raise DataError("other etas than the model's", source=str(fit), column="--fit", remedy="fit anew with this version")
-    return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=f"fit {fit.name}")
+    return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=f"fit {fit.name}", occasion=occasion)
 
 
 def number(text: str, option: str) -> float:

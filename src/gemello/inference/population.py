@@ -26,6 +26,7 @@ from gemello.model.schedule import Subject
 SEARCHED = ("fo", "foce", "focei", "laplace")  # a search on an objective with its exact gradient
 SAMPLED = ("saem", "imp")  # maximum likelihood by sampling
 METHODS = (*SEARCHED, *SAMPLED, "bayes")
+LEFT = 0.5  # by which the objective of a SAEM fit may still fall: a fraction of what a standard error means (1)
 DRAWS = 1000  # of each subject, for the objective and the standard errors of sampled fits
 
 Floats = NDArray[np.float64]
@@ -60,6 +61,7 @@ def fit(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     solver: str | None = None,
+    tolerances: tuple[float | None, float | None] = (None, None),
     excluded: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     report: Report | None = None,
@@ -71,7 +73,7 @@ def fit(
     (and values of what is not estimated) that differ from the table's; those of OMEGA are named as in `Fit.names`,
     "OMEGA(CL,CL)", those between occasions "OCCASION(CL,CL)". estimate: names to estimate, by default those the table marks.
     omega: "diagonal", "full" or blocks of names; by default what the table's covariances say. seed: of the sampled methods.
-    settings: of the method, as the keywords of `saem.run`, `importance.run` or `nuts.sample`. excluded, notes: what a reader left
+    settings: of the method, as the keywords of `saem.run`, `importance.run` or `nuts.sample`. solver, tolerances (relative, absolute): by default the model's own. excluded, notes: what a reader left
     out and said, kept in the result. report(iteration, objective, estimates by name) is called while
     it runs.
 
@@ -87,7 +89,9 @@ def fit(
     shape = layout(model, values, estimate=estimate, omega=omega, log_diagonal=method != "fo")
     moving = frozenset(e.name for e in shape.thetas)
     with precision():
-        data = problem(model, kept, values=values, bind=bind, estimated=moving, method=solver)
+        data = problem(
+            model, kept, values=values, bind=bind, estimated=moving, method=solver, rtol=tolerances[0], atol=tolerances[1]
+        )
         if method == "fo" and _censored(data):
             raise UnsupportedError("method fo: values below a limit of quantification (CENS) need focei, laplace or saem")
         shape = replace(shape, occasions=data.prepared.occasions)
@@ -159,6 +163,9 @@ def _sampled(
     said = importance.information(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
     marginal = importance.objective(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
     wrong = [] if found.converged else [found.message]
+    total = said.gradient.sum(axis=0)
+    gain = float(0.5 * total @ np.linalg.pinv(said.hessian) @ total)
+    wrong += [f"the marginal objective could still fall by {gain:.2g}"] if method == "saem" and not gain < LEFT else []
     trace = tuple(map(float, found.objectives))
     basis = _Evidence(found.x, marginal.value, said.gradient, said.hessian, found.mode, wrong, found.iterations, trace)
     out = _fit(basis, data, shape, method)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gemello.base.errors import UnsupportedError
 from gemello.engine.lanes import map_blocks, precision
 from gemello.engine.plan import Plan
 from gemello.inference.ensemble import (
@@ -89,6 +90,10 @@ def _news(record: Record, old: Record) -> Schedule:
 def _prior(
     model: Model, parameters: PopulationParameters, new: Sequence[Subject], old: Sequence[tuple[Record, Posterior]], drift: float
 ) -> Normal:
+    if parameters.occasion:
+        raise UnsupportedError(
+            f"model {model.name}: parameters that vary between occasions do not drift as well; leave drift out"
+        )
     n, day = len(parameters.eta_names), day_of(model)
     means, roots = [], []
     for s, (record, belief) in zip(new, old, strict=True):

@@ -29,7 +29,7 @@ LEAST_EFFECTIVE = 100.0  # draws below which a probability is not to be trusted
 
 
 def natural(model: Model, parameters: PopulationParameters, etas: Floats, covariates: Mapping[str, float]) -> dict[str, Floats]:
-    """Individual parameters by name, (draws,), at etas (draws, etas) and these covariates. Raises DataError for a missing one."""
+    """Individual parameters by name, (draws,), at etas (draws, etas) and these covariates, occasions apart. Raises DataError."""
     for c in model.covariates:
         if c.name not in covariates:
             raise DataError(
@@ -38,7 +38,7 @@ def natural(model: Model, parameters: PopulationParameters, etas: Floats, covari
     with precision():
         cov = model.covariate_type(*(np.float64(covariates[c.name]) for c in model.covariates))
         theta = model.theta_type(*(np.float64(parameters.theta[n]) for n in model.parameters.theta_names))
-        p = individual(model, theta, tuple(np.asarray(etas, float).T), cov)
+        p = individual(model, theta, tuple(np.asarray(etas, float)[:, : len(parameters.eta_names)].T), cov)
         return {n: np.broadcast_to(np.asarray(v, float), len(etas)) for n, v in zip(p._fields, p, strict=True)}
 
 

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.base.errors import SolverError
+from gemello.base.random import generator
 from gemello.engine.lanes import cut, default_block, map_blocks, precision
 from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR, solve
 from gemello.inference.ensemble import pad_draws, side_by_side
 from gemello.model.contract import Model
-from gemello.model.individuals import individual, spread
+from gemello.model.individuals import individual, kappas, spread
 from gemello.model.population import PopulationParameters
-from gemello.model.schedule import Subject
+from gemello.model.schedule import OCCASION, Subject
 from gemello.model.simulate import Prepared, prepare
 
 Floats = NDArray[np.float64]
@@ -42,11 +43,13 @@ def _program(model: Model, plan: Plan, wanted: tuple[int, ...], chunk: int) -> A
         data, etas = blocks
         n, lanes = etas.shape[1:]
         wide = lambda v: v if lanes == 1 else jnp.tile(v, (1,) * (v.ndim - 1) + (chunk,))  # noqa: E731
-        slots, records, cov = (jax.tree.map(wide, data[k]) for k in ("slots", "records", "cov"))
+        slots, records, cov, occasion = (jax.tree.map(wide, data[k]) for k in ("slots", "records", "cov", "occasion"))
+        between, changing = len(model.parameters.eta_names), len(model.parameters.occasion_names)
 
         def some(e: Any) -> Any:
             eta = jnp.moveaxis(e, 1, 0).reshape(n, chunk * lanes)
-            p = spread(individual(model, theta, tuple(eta), cov), chunk * lanes)
+            kappa = kappas(eta, occasion, between, changing) if changing else ()
+            p = spread(individual(model, theta, tuple(eta[:between]), cov, kappa), chunk * lanes)
             out = solve(model, plan, slots, p, records, outputs=wanted)
             values = jnp.stack(out.outputs)
             return values.reshape(len(wanted), -1, chunk, lanes), out.failed.reshape(chunk, lanes)
@@ -70,11 +73,13 @@ def propagate(
     """Outputs of every subject at its own records, for every draw of its etas.
 
     etas: (subjects, draws, etas), or (draws, etas) for the same draws in all. Records beyond a subject's last are repeated
-    or meaningless; the caller knows how many there are. Raises DataError, ModelError, UnsupportedError.
+    or meaningless; the caller knows how many there are. Occasions that no draw has seen (all, where the schedule does not count
+    them: it is then one) are drawn from the population. Raises DataError, ModelError, UnsupportedError.
     """
+    subjects = [_with_occasion(model, s) for s in subjects]
     ready = prepare(model, subjects, values=parameters.theta, method=method)
     wanted = tuple(model.output_index(n) for n in outputs)
-    e = np.broadcast_to(etas, (len(subjects), *etas.shape[-2:]))
+    e = _with_new_occasions(ready, parameters, np.broadcast_to(etas, (len(subjects), *etas.shape[-2:])))
     draws, depth = e.shape[1], max(len(s.schedule) for s in subjects)
     plan = ready.timeline.plan
     lanes = ready.lanes
@@ -96,7 +101,24 @@ def _tables(ready: Prepared) -> Mapping[str, Any]:
     def wide(v: Any) -> Any:
         return np.broadcast_to(v, (v.shape[0], lanes))
 
-    return {"slots": jax.tree.map(wide, t.slots), "records": wide(t.records), "cov": ready.cov}
+    occasion = np.zeros((1, lanes), np.int32) if ready.occasion is None else ready.occasion
+    return {"slots": jax.tree.map(wide, t.slots), "records": wide(t.records), "cov": ready.cov, "occasion": occasion}
+
+
+def _with_occasion(model: Model, s: Subject) -> Subject:
+    if not model.parameters.occasion_names or OCCASION in s.schedule.columns:
+        return s
+    return Subject(s.id, s.schedule.covariates(**{OCCASION: 1.0}))
+
+
+def _with_new_occasions(ready: Prepared, parameters: PopulationParameters, etas: Floats) -> Floats:
+    """(subjects, draws, etas) with what the occasions beyond those of the draws add, drawn from the population by the ID."""
+    more = len(parameters.eta_names) + ready.occasions * len(parameters.occasion) - etas.shape[-1]
+    if more <= 0:
+        return etas
+    sd = np.sqrt(np.tile(list(parameters.occasion.values()), ready.occasions)[-more:])
+    drawn = [generator(0, "new occasions", i).standard_normal((etas.shape[1], more)) * sd for i in ready.ids]
+    return np.concatenate([etas, np.stack(drawn)], axis=-1)
 
 
 def settle(model: Model, subjects: Sequence[Subject], etas: Floats, weights: Floats, found: Propagated) -> Propagated:

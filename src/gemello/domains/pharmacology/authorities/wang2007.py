@@ -116,4 +116,6 @@ def objectives(folder: Path) -> Iterator[Check]:
                 which = {"form": np.float64(list(FORMS).index(name))}
                 known[name, method] = float(objective(data, pop._replace(sigma=which), method).sum())
             words = f"Wang 2007 row {number}: {row['error_model']}"
-            yield check(f"{words} {method}", known[name, method], float(row[method]), 1e-3, "nlmixr2est, wang2007_expected_ofv.csv")
+            yield check(
+                f"{words} {method}", known[name, method], float(row[method]), 1e-3, "nlmixr2est, wang2007_expected_ofv.csv"
+            )

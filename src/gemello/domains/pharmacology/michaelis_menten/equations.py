@@ -1,4 +1,4 @@
-"""One compartment with Michaelis-Menten elimination (Gibaldi & Perrier 1982, ch. 7): dA/dt = -VM C/(KM + C)."""
+"""Michaelis-Menten elimination (Gibaldi & Perrier 1982, ch. 7) from one compartment, or from the first of two (ch. 2 and 7)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ from typing import Any
 from gemello.model.contract import Balance, State
 
 
+def volume(p: Any) -> Any:
+    """Volume of the central compartment, L: V, or V1 beside a peripheral one."""
+    return p.V1 if "V1" in p._fields else p.V
+
+
 def elimination(y: State, p: Any) -> Any:
-    """Elimination rate, mg/h."""
-    concentration = y.central / p.V
+    """Elimination rate VM·C/(KM + C), mg/h."""
+    concentration = y.central / volume(p)
     return p.VM * concentration / (p.KM + concentration)
 
 
-def derivative_iv(y: State, p: Any) -> State:
-    """Central amount (mg/h) and area under the concentration (mg/L)."""
-    return type(y)(-elimination(y, p), y.central / p.V)
-
-
-def derivative_oral(y: State, p: Any) -> State:
-    """The same with first-order absorption from a depot."""
-    absorbed = p.KA * y.depot
-    return type(y)(-absorbed, absorbed - elimination(y, p), y.central / p.V)
+def derivative(y: State, p: Any) -> State:
+    """Amounts in depot, central and peripheral compartment, as far as the model has them (mg/h), and area under the
+    concentration (mg/L)."""
+    slopes = dict.fromkeys(y._fields, 0.0 * y.central)
+    slopes["central"] = -elimination(y, p)
+    if "depot" in slopes:
+        absorbed = p.KA * y.depot
+        slopes["depot"] = -absorbed
+        slopes["central"] += absorbed
+    if "peripheral" in slopes:
+        out = p.Q * (y.central / p.V1 - y.peripheral / p.V2)
+        slopes["peripheral"] = out
+        slopes["central"] -= out
+    slopes["auc"] = y.central / volume(p)
+    return type(y)(**slopes)
 
 
 def balance(y: State, p: Any) -> Balance:

@@ -1,4 +1,4 @@
-"""One compartment with Michaelis-Menten elimination: the models mm1_iv and mm1_oral."""
+"""Michaelis-Menten elimination from one or two compartments: the models mm1_iv, mm1_oral, mm2_iv and mm2_oral."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _CARD = Card.read(_HERE / "CARD.md")
 
 @final
 class MichaelisMenten(Model):
-    """Saturable elimination from one compartment, with (`oral`) or without an absorption depot."""
+    """Saturable elimination from the central compartment, with (`oral`) or without an absorption depot, and with or without a
+    peripheral compartment."""
 
     time_unit = "h"
-    version = "1.0"
+    version = "1.1"
     accumulators = ("auc",)
     outputs = OUTPUTS
     card = _CARD
 
-    def __init__(self, name: str, *, oral: bool) -> None:
+    def __init__(self, name: str, *, oral: bool, peripheral: bool = False) -> None:
         entries = ("depot", "central") if oral else ("central",)
-        own = ("VM", "KM", "V", "KA") if oral else ("VM", "KM", "V")
+        own = ("VM", "KM", *(("V1", "Q", "V2") if peripheral else ("V",)), *(("KA",) if oral else ()))
         self.name = name
-        self.states = dict.fromkeys(entries, "mg") | {"auc": "mg*h/L"}
+        self.states = dict.fromkeys((*entries, *(("peripheral",) if peripheral else ())), "mg") | {"auc": "mg*h/L"}
         self.ports = dose_ports(*entries)
         self.parameters = table(_HERE / "parameters.csv", len(entries), *own, "cp_additive", "cp_proportional")
-        self._derivative = equations.derivative_oral if oral else equations.derivative_iv
 
     def derivative(self, t: Any, y: State, p: Any, u: Any) -> State:
-        return self._derivative(y, p)
+        return equations.derivative(y, p)
 
     def observe(self, t: Any, y: State, p: Any, u: Any) -> Any:
         return observe(y, p)
@@ -46,3 +46,5 @@ class MichaelisMenten(Model):
 
 iv = MichaelisMenten("mm1_iv", oral=False)
 oral = MichaelisMenten("mm1_oral", oral=True)
+two_iv = MichaelisMenten("mm2_iv", oral=False, peripheral=True)
+two_oral = MichaelisMenten("mm2_oral", oral=True, peripheral=True)

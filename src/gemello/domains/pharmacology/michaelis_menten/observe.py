@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gemello.domains.pharmacology import linear_pk
+from gemello.domains.pharmacology.michaelis_menten.equations import volume
 from gemello.model.contract import Residual, State
 
 OUTPUTS = linear_pk.outputs(Residual(additive="cp_additive", proportional="cp_proportional"))
@@ -12,4 +13,4 @@ OUTPUTS = linear_pk.outputs(Residual(additive="cp_additive", proportional="cp_pr
 
 def observe(y: State, p: Any) -> tuple[Any, Any]:
     """Plasma concentration cp (mg/L) and auc (mg*h/L)."""
-    return y.central / p.V, y.auc
+    return y.central / volume(p), y.auc
