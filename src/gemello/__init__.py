@@ -62,6 +62,14 @@ _HOMES = {  # public name: module that it lives in
     "with_effects": "gemello.model.effects",
     # twins
     "Constraint": "gemello.twin.goals",
+    "Mixture": "gemello.twin.mixture",
+    "Pharmacy": "gemello.twin.regimens",
+    "Policy": "gemello.twin.reactive",
+    "auc24": "gemello.twin.goals",
+    "average": "gemello.twin.mixture",
+    "optimise_many": "gemello.twin.decide",
+    "reactive": "gemello.twin.reactive",
+    "time_above_mic": "gemello.twin.goals",
     "Decision": "gemello.twin.decide",
     "Forecast": "gemello.twin.forecast",
     "Grid": "gemello.twin.regimens",
@@ -72,6 +80,7 @@ _HOMES = {  # public name: module that it lives in
     # reports
     "Checks": "gemello.report.fit_section",
     "checks_report": "gemello.report.page",
+    "bedside_report": "gemello.report.bedside",
     "fit_report": "gemello.report.page",
     "twin_report": "gemello.report.page",
 }
@@ -117,16 +126,25 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.schedule import Subject as Subject
     from gemello.model.simulate import Trajectories as Trajectories
     from gemello.model.simulate import simulate as simulate
+    from gemello.report.bedside import bedside_report as bedside_report
     from gemello.report.fit_section import Checks as Checks
     from gemello.report.page import checks_report as checks_report
     from gemello.report.page import fit_report as fit_report
     from gemello.report.page import twin_report as twin_report
     from gemello.twin.decide import Decision as Decision
+    from gemello.twin.decide import optimise_many as optimise_many
     from gemello.twin.forecast import Forecast as Forecast
     from gemello.twin.goals import Constraint as Constraint
     from gemello.twin.goals import Target as Target
+    from gemello.twin.goals import auc24 as auc24
+    from gemello.twin.goals import time_above_mic as time_above_mic
+    from gemello.twin.mixture import Mixture as Mixture
+    from gemello.twin.mixture import average as average
     from gemello.twin.posterior import Posterior as Posterior
+    from gemello.twin.reactive import Policy as Policy
+    from gemello.twin.reactive import reactive as reactive
     from gemello.twin.regimens import Grid as Grid
+    from gemello.twin.regimens import Pharmacy as Pharmacy
     from gemello.twin.regimens import Regimen as Regimen
     from gemello.twin.twin import Twin as Twin
 

@@ -1,7 +1,7 @@
 """The contract, held against every registered model. What each check is: `gemello.model.conformance`.
 
-Models of the published library are of one class, read from files: the costly checks, which solve over and over, are run on one file
-of each kind of structure, the others on all.
+Models of the published library are of one class, read from files: the costly checks, which solve over and over, are run on one
+file of each kind of structure, the others on all.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Objective of a subject (Lindstrom & Bates 1990; Wang 2007, eq. 28; NONMEM's METH
 
     Σ (y − f)²/v + ln v  +  η̂'W⁻¹η̂ + ln|W| + ln|H|,   H = J'R⁻¹J + ½ (R'/R)'(R'/R) + W⁻¹
 
-FOCE takes v at etas 0 (no interaction, so R' = 0); Laplace takes the exact second derivatives of the joint density for H (Wang 2007,
-eq. 11; Tierney & Kadane 1986), which may not be positive definite far from the mode: there the objective is no number.
+FOCE takes v at etas 0 (no interaction, so R' = 0); Laplace takes the exact second derivatives of the joint density for H (Wang
+2007, eq. 11; Tierney & Kadane 1986), which may not be positive definite far from the mode: there the objective is no number.
 
 The gradient is exact: η̂ moves with the population parameters as the implicit function theorem says (Almquist et al. 2015,
 eq. 20): dη̂/dx = −M⁻¹ ∂g/∂x with g the gradient of the joint objective by eta and M its derivative.

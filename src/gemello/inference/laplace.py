@@ -104,8 +104,9 @@ def find_mode(block: Block, pop: Population, w: Prior, start: Any) -> Search:
 class Modes(NamedTuple):
     """Results by subject. eta: (subjects, etas). objective: joint, (subjects,). laplace: joint + ln|H|, the subject's
     FOCEI contribution. covariance: (subjects, etas, etas), inverse of H. decrement: what a further step would promise.
-    misfit: Σ (y − f)²/v (of measured values) + η'W⁻¹η, by which the data contradict the population: χ² with as many degrees of freedom as values
-    for a linear model with normal errors (the squared Mahalanobis distance of the data under the prior)."""
+    misfit: Σ (y − f)²/v (of measured values) + η'W⁻¹η, by which the data contradict the population: χ² with as
+    many degrees of freedom as values for a linear model with normal errors (the squared Mahalanobis distance of the data under
+    the prior)."""
 
     eta: NDArray[np.float64]
     objective: NDArray[np.float64]

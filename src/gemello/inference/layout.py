@@ -55,8 +55,8 @@ def _entry(row: Parameter, start: float) -> Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is estimated. x = thetas, residual parameters, the Cholesky factor of each block of OMEGA, row by row, and the standard
-    deviations between occasions.
+    """What is estimated. x = thetas, residual parameters, the Cholesky factor of each block of OMEGA, row by row, and the
+    standard deviations between occasions.
 
     blocks: names of etas that covary. log_diagonal: the factor's diagonal as its logarithm (FO lets it pass through 0, so
     that a singular OMEGA is reached smoothly). fixed: names and values of what is not estimated. scale: start SDs of etas.

@@ -111,23 +111,26 @@ def problem(
     tree = {"slots": slots, "records": records, "cov": ready.cov, "bound": ready.bound, "lane": np.zeros(records.shape[1])}
     if ready.occasion is not None:
         tree["occasion"] = ready.occasion
-    seen_in_order = (measured["seen"] & (measured.get("censored", 0) == 0)).sum(axis=0)
+    exact = measured["seen"] & (measured["censored"] == 0) if "censored" in measured else measured["seen"]
+    seen_in_order = exact.sum(axis=0)
     with precision():  # else the devices would hold float32
         blocks = cut({**tree, **measured}, records.shape[1], size)
         back = np.argsort(timeline.order, kind="stable")
-        return Problem(ready, blocks, seen_in_order[back], measured["seen"].any(axis=0)[back])
+        informed = np.asarray(measured["seen"].any(axis=0))
+        return Problem(ready, blocks, seen_in_order[back], informed[back])
 
 
 def _measured(model: Model, ready: Prepared, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Values, outputs and whether there is one, (records, lanes) each; censoring and logarithms only where there are any."""
-    out = {"y": np.zeros(shape), "output": np.zeros(shape, np.int32), "seen": np.zeros(shape, bool)}
+    y, output, seen = np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, bool)
     censored = np.zeros(shape, np.int32)
     for lane, i in enumerate(ready.timeline.order):
         s = ready.subjects[i].schedule
         _check_outputs(model, ready.subjects[i])
         n, here = len(s), s.measured
-        out["y"][:n, lane], out["output"][:n, lane], out["seen"][:n, lane] = np.where(here, s.value, 0.0), s.output, here
+        y[:n, lane], output[:n, lane], seen[:n, lane] = np.where(here, s.value, 0.0), s.output, here
         censored[:n, lane] = np.where(here, s.censored, 0)
+    out: dict[str, NDArray[Any]] = {"y": y, "output": output, "seen": seen}
     return out | ({"censored": censored} if censored.any() else {})
 
 
@@ -140,7 +143,7 @@ def _check_outputs(model: Model, subject: Subject) -> None:
                 i = int(np.argmax(low))
                 raise DataError(
                     f"subject {subject.id}: a value whose error is log-normal must be above 0", row=int(s.row[i]) or None,
-                    column="DV", value=s.value[i], remedy="mark it as below its limit (CENS 1, DV the limit), or use another error",
+                    column="DV", value=s.value[i], remedy="mark it as below its limit (CENS 1, DV the limit)",
                 )  # fmt: skip
         if not 0 <= k < len(model.outputs) or model.outputs[k].residual is None:
             i = int(np.argmax(s.measured & (s.output == k)))

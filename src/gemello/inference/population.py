@@ -73,9 +73,9 @@ def fit(
     (and values of what is not estimated) that differ from the table's; those of OMEGA are named as in `Fit.names`,
     "OMEGA(CL,CL)", those between occasions "OCCASION(CL,CL)". estimate: names to estimate, by default those the table marks.
     omega: "diagonal", "full" or blocks of names; by default what the table's covariances say. seed: of the sampled methods.
-    settings: of the method, as the keywords of `saem.run`, `importance.run` or `nuts.sample`. solver, tolerances (relative, absolute): by default the model's own. excluded, notes: what a reader left
-    out and said, kept in the result. report(iteration, objective, estimates by name) is called while
-    it runs.
+    settings: of the method, as the keywords of `saem.run`, `importance.run` or `nuts.sample`. solver, tolerances (relative,
+    absolute): by default the model's own. excluded, notes: what a reader left out and said, kept in the result.
+    report(iteration, objective, estimates by name) is called while it runs.
 
     Raises DataError when no subject is usable; a fit that does not converge says so in `converged` and `message`.
     """

@@ -179,6 +179,16 @@ def test_drugs() -> None:
         drug("aspirin")
 
 
+def test_theophylline_by_mouth_is_foretold() -> None:
+    folder = reference_data("pharmacology")
+    if folder is None:
+        pytest.skip("no reference data: set GEMELLO_DATA")
+    found = list(authority.swallowed_theophylline(folder))
+    assert len(found) == 2
+    for c in found:
+        assert c["passed"], c
+
+
 def test_mavoglurant_predicts_twenty_volunteers() -> None:
     """Elmokadem 2023 on its own data: typical predictions are unbiased, and their spread is that of residual and CLint together.
 

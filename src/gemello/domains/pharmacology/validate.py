@@ -9,10 +9,12 @@ from gemello.base.reference import reference_data
 from gemello.domains.pharmacology.authorities import (
     calibration,
     diagnostics,
+    dosing,
     fits,
     library,
     records,
     responses,
+    saem,
     solvers,
     twins,
     wang2007,
@@ -31,6 +33,11 @@ WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {
     "pharmacodynamic and mechanistic models": responses.checks,
     "residuals, predictive checks, bootstrap, covariates": diagnostics.checks,
     "simulation-based calibration": calibration.checks,
+    "probability of target attainment": dosing.checks,
+    "theophylline by SAEM": saem.theophylline,
+    "warfarin by SAEM": saem.warfarin,
+    "12 simulated sets by SAEM": saem.by_saem,
+    "12 simulated sets by FOCEI": saem.by_focei,
 }
 WITHOUT: tuple[Callable[[], Iterator[Check]], ...] = (
     twins.vancomycin_dosing,

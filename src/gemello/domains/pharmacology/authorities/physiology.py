@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import expm
 
-from gemello.domains.pharmacology.authorities.common import Check, check, rows
+from gemello.domains.pharmacology.authorities.common import Check, check, rows, theoph
 from gemello.domains.pharmacology.physiology import partition
 from gemello.domains.pharmacology.physiology.drugs import drug
 from gemello.domains.pharmacology.physiology.model import POULIN, RODGERS, WholeBody, mavoglurant, poulin, rodgers, wholebody
@@ -115,6 +115,7 @@ def checks(folder: Path) -> Iterator[Check]:
     yield check(
         "PBPK: whole course, parts of the largest amount", course(rodgers), 0.0, 1e-6, "SciPy expm, equations written again"
     )
+    yield from swallowed_theophylline(folder)
     yield from published_fit(folder)
 
 
@@ -224,6 +225,22 @@ def observed() -> Iterator[Check]:
     yield check("midazolam: Vss, L", vss, 50.2, 0.25, "observed in 6 volunteers, Heizmann 1983", relative=True)
     source = "mean of 17.0, 19.4 and 26.8, observed in 6 volunteers each (Allonen 1981, Heizmann 1983, Smith 1981)"
     yield check("midazolam: clearance, L/h", cl, 21.1, 0.35, source, relative=True)
+
+
+def swallowed_theophylline(folder: Path) -> Iterator[Check]:
+    """Twelve volunteers (R's Theoph) foretold, nothing fitted, from 0.2 h on. Sex and GFR are not recorded: men, 120 mL/min."""
+    subjects = [Subject(s.id, s.schedule.covariates(SEX=1.0, GFR=120.0)) for s in theoph(folder)]
+    foretold = simulate(rodgers, subjects).check().outputs["cp"]
+    ratios = []
+    for plan, cp in zip((s.schedule for s in subjects), foretold, strict=True):
+        seen = np.flatnonzero(plan.measured & (plan.time > 0.2) & (plan.value > 0.0))
+        ratios.append(np.log(plan.value[seen] / cp[seen]))
+    off = np.concatenate(ratios)
+    source = f"observed: Theoph, {len(off)} levels"
+    yield check("theophylline by mouth: geometric mean of observed over foretold", float(np.exp(off.mean())), 1.0, 0.25, source)
+    yield check(
+        "theophylline by mouth: share of levels within twofold", float(np.mean(np.abs(off) < np.log(2.0))), 1.0, 0.2, source
+    )
 
 
 # ---- a whole course --------------------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def objectives(folder: Path) -> Iterator[Check]:
     data = problem(model, subjects)
     pop = population_of(PopulationParameters.of(model))
     known: dict[tuple[str, str], float] = {}
+    source = "nlmixr2est, wang2007_expected_ofv.csv"
     for number, row in enumerate(rows(folder / "reference" / "wang2007_expected_ofv.csv"), start=1):
         name = form(row["error_model"])
         for method in ("focei", "foce", "fo"):
@@ -116,6 +117,4 @@ def objectives(folder: Path) -> Iterator[Check]:
                 which = {"form": np.float64(list(FORMS).index(name))}
                 known[name, method] = float(objective(data, pop._replace(sigma=which), method).sum())
             words = f"Wang 2007 row {number}: {row['error_model']}"
-            yield check(
-                f"{words} {method}", known[name, method], float(row[method]), 1e-3, "nlmixr2est, wang2007_expected_ofv.csv"
-            )
+            yield check(f"{words} {method}", known[name, method], float(row[method]), 1e-3, source)

@@ -1,10 +1,10 @@
 """Mass balance of a whole body with perfusion-limited organs.
 
-Each organ is well stirred: blood leaves it at the concentration A/(V Kb), Kb = Kp/(B:P) the tissue-to-blood partition
-coefficient (Jones & Rowland-Yeo, CPT Pharmacometrics Syst Pharmacol 2:e63, 2013). The
-liver eliminates CLint fu C/Kp (its own hepatic-artery and portal blood makes this the well-stirred liver), the kidney filters
-GFR fu of the arterial plasma, of which GFR_FRACTION is lost, and secretes CLSEC fu of the plasma that leaves it. All is linear:
-every term moves drug from one state to another, or out, with a rate constant.
+Each organ is well stirred: blood leaves it at the concentration A/(V Kb), Kb = Kp/(B:P) the tissue-to-blood partition coefficient
+(Jones & Rowland-Yeo, CPT Pharmacometrics Syst Pharmacol 2:e63, 2013). The liver, fed by hepatic artery and portal vein, eliminates
+CLINT FU of the plasma that leaves it: the well-stirred liver. The kidney filters GFR FU of the arterial plasma, of which the part
+GFR_FRACTION is lost, and secretes CLSEC FU of the plasma that leaves it. All is linear: every term moves drug from one state to
+another, or out, with a rate constant.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Transfer(NamedTuple):
     rate: Any
 
 
-def leaving(body: Body, p: Any, organ: str) -> Any:
+def leaving(p: Any, organ: str) -> Any:
     """Concentration in the blood that leaves an organ per amount in it, 1/L."""
     name = organ.upper()
     return 1.0 / (getattr(p, f"V_{name}") * getattr(p, f"KB_{name}") * p.KP_SCALE)
@@ -39,23 +39,23 @@ def transfers(body: Body, p: Any) -> Iterator[Transfer]:
     """Every path of the drug, with its rate constant (1/h)."""
     liver, lung, portal = body.on("liver")[0], body.on("lung")[0], body.on("portal")
     unbound = p.FU / p.BP  # unbound concentration in plasma over concentration in blood
-    filtered = p.GFR * unbound if body.renal else 0.0
     if body.oral:
         yield Transfer("lumen", "gut", p.KA)
     for organ in body.on("systemic"):
-        yield Transfer(organ, "venous", flow(p, organ) * leaving(body, p, organ))
+        yield Transfer(organ, "venous", flow(p, organ) * leaving(p, organ))
     for organ in portal:
-        yield Transfer(organ, liver, flow(p, organ) * leaving(body, p, organ))
-    yield Transfer(liver, "venous", flow(p, liver, *portal) * leaving(body, p, liver))
-    yield Transfer(liver, None, p.CLINT * unbound * leaving(body, p, liver))
+        yield Transfer(organ, liver, flow(p, organ) * leaving(p, organ))
+    yield Transfer(liver, "venous", flow(p, liver, *portal) * leaving(p, liver))
+    yield Transfer(liver, None, p.CLINT * unbound * leaving(p, liver))
     yield Transfer("venous", lung, flow(p, *body.fed) / p.V_VENOUS)
-    yield Transfer(lung, "arterial", flow(p, *body.fed) * leaving(body, p, lung))
+    yield Transfer(lung, "arterial", flow(p, *body.fed) * leaving(p, lung))
+    filtered = p.GFR_FRACTION * p.GFR * unbound if body.renal else 0.0
     for organ in body.fed:
-        lost = p.GFR_FRACTION * filtered if body.renal and organ == "kidney" else 0.0
+        lost = filtered if organ == "kidney" else 0.0
         yield Transfer("arterial", organ, (flow(p, organ) - lost) / p.V_ARTERIAL)
     if body.renal:
-        yield Transfer("arterial", None, p.GFR_FRACTION * filtered / p.V_ARTERIAL)
-        yield Transfer("kidney", None, p.CLSEC * unbound * leaving(body, p, "kidney"))
+        yield Transfer("arterial", None, filtered / p.V_ARTERIAL)
+        yield Transfer("kidney", None, p.CLSEC * unbound * leaving(p, "kidney"))
 
 
 def plasma(y: State, p: Any) -> Any:

@@ -23,6 +23,7 @@ from gemello.domains.pharmacology.theophylline import model as theophylline
 from gemello.inference.population import fit
 from gemello.inference.result import Fit
 from gemello.inference.scores import Coverage, coverage
+from gemello.inference.search import Report
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule, Subject
 from gemello.twin.decide import Decision
@@ -162,9 +163,7 @@ def summary(demo: Demo) -> tuple[str, ...]:
 
 
 # ---- steps ---------------------------------------------------------------------------------------------------------
-def _fit_without(
-    subjects: Sequence[Subject], number: int, start: Fit | None = None, report: Callable[[int, float], None] | None = None
-) -> Fit:
+def _fit_without(subjects: Sequence[Subject], number: int, start: Fit | None = None, report: Report | None = None) -> Fit:
     values = {**start.theta, **start.sigma} if start is not None else None
     return fit(MODEL, [s for i, s in enumerate(subjects) if i != number], start=values, report=report).check()
 
