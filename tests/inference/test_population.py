@@ -203,7 +203,7 @@ def test_standard_errors_by_the_hessian_where_subjects_are_few() -> None:
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [
-    ({"method": "saem"}, UnsupportedError, "method 'saem': use fo or focei"),
+    ({"method": "magic"}, UnsupportedError, "method 'magic': use fo, foce, focei, laplace, saem, imp or bayes"),
     ({"start": {"Q": 1.0}}, ModelError, "no parameter 'Q'"),
     ({"start": {"CL": -1.0}}, ModelError, "CL"),
     ({"start": {"OMEGA(CL,V)": 1.0}}, ModelError, "the start of OMEGA is not positive definite"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gemello.domains.pharmacology import library, responses
+from gemello.domains.pharmacology import library, physiology, responses
 
 _HERE = "gemello.domains.pharmacology"
 
@@ -23,4 +23,4 @@ PHARMACOKINETIC: dict[str, str] = {
     "theoph_fo": f"{_HERE}.theophylline.model:first_order",
     "pheno": f"{_HERE}.phenobarbital_neonate.model:pheno",
 }
-MODELS: dict[str, str] = {**PHARMACOKINETIC, **responses.MODELS, **library.MODELS}
+MODELS: dict[str, str] = {**PHARMACOKINETIC, **responses.MODELS, **physiology.MODELS, **library.MODELS}

@@ -1,7 +1,7 @@
 """Mass balance of a whole body with perfusion-limited organs.
 
 Each organ is well stirred: blood leaves it at the concentration A/(V Kb), Kb = Kp/(B:P) the tissue-to-blood partition coefficient
-(Jones & Rowland-Yeo, CPT Pharmacometrics Syst Pharmacol 2:e63, 2013). The liver, fed by hepatic artery and portal vein, eliminates
+(Jones & Rowland-Yeo, CPT Pharmacometrics Syst Pharmacol 2:e63, 2013). The liver, fed by artery and portal vein, eliminates
 CLINT FU of the plasma that leaves it: the well-stirred liver. The kidney filters GFR FU of the arterial plasma, of which the part
 GFR_FRACTION is lost, and secretes CLSEC FU of the plasma that leaves it. All is linear: every term moves drug from one state to
 another, or out, with a rate constant.
