@@ -141,7 +141,10 @@ def optimise(
             grid(doses, "--doses"), every, numbers(duration, "--durations"), first, start=begin, port=port,
             pharmacy=_pharmacy(model, port, multiple, max_daily, max_rate),
         )  # fmt: skip
-        changes = numbers_and_names(covariate, "--covariate")[0]
+        changes, words = numbers_and_names(covariate, "--covariate")
+        if words:
+            raise DataError("is not a number", column="--covariate", value="=".join(next(iter(words.items()))),
+                            remedy="write it like CLCREAT=30")  # fmt: skip
         options: dict[str, Any] = {
             "constraints": limits, "least_probability": least_probability, "steady_state": steady_state,
             "covariates": changes or None, "override_domain": override_domain, "override_doubt": override_doubt,

@@ -144,7 +144,8 @@ def _show(t: Twin) -> None:
     print(f"\nsubject {t.id}: {b.observations} values, {b.ess:.0f} effective draws, ln evidence {b.log_evidence:.3f}")
     frame = b.table()
     output.table(frame.columns, frame.rows())
-    for words in (*b.assumed, *b.cautions, *([b.doubt] if b.doubt else [])):
+    outside = [f"{words}, the population that {t.model.name} was built on" for words in t.outside()]
+    for words in (*b.assumed, *b.cautions, *outside, *([b.doubt] if b.doubt else [])):
         output.note(f"subject {t.id}: {words}")
 
 

@@ -95,8 +95,9 @@ def cases_of(
         if steady and c.regimen is not None:
             r = c.regimen
             length = r.interval * max(1, int(np.ceil(day_of(twin.model) / r.interval - 1e-9)))
-            schedule = r.steady(r.start + length)
-            asked = tuple(t.during((r.start, r.start + length)) for t in targets)
+            begin = r.start + r.interval  # not where it starts: an accumulator still holds the past there, and is 0 thereafter
+            schedule = r.steady(begin + length)
+            asked = tuple(t.during((begin, begin + length)) for t in targets)
         out.append(Case(twin, changed(twin, schedule, covariates or {}), asked))
     return out
 

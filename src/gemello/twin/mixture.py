@@ -193,7 +193,12 @@ def _stamp(mixture: Mixture, first: Provenance) -> Provenance:
 def _optimise(
     m: Mixture, goals: tuple[Target, ...], candidates: Choices, constraints: Sequence[Constraint], rules: Rules
 ) -> Decision:
-    asked = [question(t, goals, candidates, constraints, replace(rules, covariates=_own(t, rules.covariates))) for t in m.twins]
+    changed = rules.covariates or {}
+    lacking = {n: [t.model.name for t in m.twins if n not in _own(t, changed)] for n in changed}
+    for name, models in lacking.items():
+        if len(models) == len(m.twins):
+            raise DataError("none of the models has such a covariate", column=name, value=changed[name], remedy="check its name")
+    asked = [question(t, goals, candidates, constraints, replace(rules, covariates=_own(t, changed))) for t in m.twins]
     p = m.probabilities
     doubts = [f"{q.twin.model.name}: {q.refused}" for q, v in zip(asked, p, strict=True) if q.refused and v > LEAST]
     first = asked[0]
@@ -216,15 +221,17 @@ def _optimise(
             steady=rules.steady_state,
             parts=parts,
         )
-    decision = answer(whole, table)
+    decision = answer(replace(whole, rules=rules), table)
+    missing = tuple(f"{', '.join(models)} has no {n}, and goes on as before" for n, models in lacking.items() if models)
     return replace(
-        decision, provenance=_stamp(m, decision.provenance), overridden=bool(outside), models=tuple(zip(m.names, p, strict=True))
-    )
+        decision, provenance=_stamp(m, decision.provenance), overridden=bool(outside), assumed=(*decision.assumed, *missing),
+        models=tuple(zip(m.names, p, strict=True)),
+    )  # fmt: skip
 
 
 LEAST = 1e-3  # probability of a model below which a doubt about it does not matter
 
 
-def _own(twin: TwinData, given: Mapping[str, float] | None) -> Mapping[str, float] | None:
+def _own(twin: TwinData, given: Mapping[str, float]) -> Mapping[str, float]:
     """Of changed covariates those that this model has."""
-    return None if given is None else {n: v for n, v in given.items() if n in {c.name for c in twin.model.covariates}}
+    return {n: v for n, v in given.items() if n in {c.name for c in twin.model.covariates}}
