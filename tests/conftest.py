@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = 3 * 2**30  # bytes
 
 hypothesis.settings.register_profile("gemello", derandomize=True, deadline=None, database=None, max_examples=50)
 hypothesis.settings.load_profile("gemello")
@@ -25,6 +28,15 @@ def shared_data() -> Path:
             pytest.skip(message)
         pytest.fail(message, pytrace=False)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room() -> Iterator[None]:
+    """After a file of tests in a large process, let go of the programs compiled so far: hundreds of them fill the memory."""
+    yield
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    if "jax" in sys.modules and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > LARGE:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture

@@ -101,6 +101,9 @@ def test_a_search_for_covariates(gemello: Gemello, folder: Path) -> None:
 BAD = [
     (["vpc", "study.csv", "--by", "dose"], "column by, value 'dose': unknown axis"),
     (["vpc", "study.csv", "--bins", "often"], "is not a list of numbers"),
+    (["vpc", "study.csv", "--bins", "1,nan"], "is not a list of numbers"),
+    (["vpc", "study.csv", "--replicates", "1000000000"], "Input should be less than or equal to 100000"),
+    (["npde", "study.csv", "--table", "n.html", "-o", "n.html"], "two things are to be written to it"),
     (["vpc", "study.csv", "--stratify", "SEX"], "column SEX: no such column"),
     (["vpc", "study.csv", "--replicates", "1"], "too few replicates"),
     (["vpc", "study.csv", "--fit", "no.json"], "not a fit of carded"),

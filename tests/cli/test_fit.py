@@ -160,6 +160,7 @@ BAD = [
     (["model.py:decay", "study.csv", "-o", "study.csv"], "is the data set itself"),
     (["model.py:decay", "study.csv", "-o", "no/fit.json"], "there is no folder"),
     (["model.py:decay", "study.csv", "--report", "."], "is a folder"),
+    (["model.py:decay", "study.csv", "-o", "a.json", "--table", "a.json"], "two things are to be written to it"),
     (["model.py:decay", "silent.csv"], "no subject with a measured value"),
 ]
 

@@ -288,6 +288,10 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("optimise", *ASK, "--max-daily", "0"), "most_daily"),
     (("optimise", *ASK, "--loading", "1:2"), "is not FROM:TO:STEP"),
     (("optimise", *ASK, "--covariate", "AGE=3"), "decay has no such covariate"),
+    (("optimise", *ASK, "--covariate", "AGE=3O"), "column --covariate, value 'AGE=3O': is not a number"),
+    (("optimise", *ASK, "--models", "slow.py:slow", "--covariate", "AGE=3"), "none of the models has such a covariate"),
+    (("assimilate", *ANN, "-o", "a.csv", "--report", "a.csv"), "two things are to be written to it"),
+    (("assimilate", *ANN, "--fit", "bound.json"), "the fit read k from a column, so its estimates hold with that only"),
     (("optimise", *ASK, "--prior-weight", "0"), "give above 0, at most 1"),
     (("optimise", *ASK, "--models", "nothing"), "no model 'nothing'"),
     (("optimise", *ASK, "--model-weights", "1,2"), "give --models, too"),
@@ -324,6 +328,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(
     for name, text in {
         "torn.json": fit_of()[:40], "list.json": "[1]", "null.json": fit_of(theta=None), "other.json": fit_of("pheno"),
         "etas.json": fit_of(omega=omegas[0]), "negative.json": fit_of(omega=omegas[1]),
+        "bound.json": fit_of(bound={"k": "K"}),
     }.items():  # fmt: skip
         (folder / name).write_text(text)
     before = {p.name for p in folder.iterdir()} | {"__pycache__"}

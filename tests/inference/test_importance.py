@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from tests.inference.gaussian import line
 from tests.inference.test_likelihood import TIMES, VALUES, pair, subject
 from tests.inference.test_saem import best, exact, line_subjects, plain, prepared, slopes, slopes_subjects
 
@@ -12,6 +16,7 @@ from gemello.engine.lanes import precision
 from gemello.inference import complete_data, importance
 from gemello.inference.layout import Layout, layout
 from gemello.inference.likelihood import Problem, problem
+from gemello.inference.population import fit
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject
 
@@ -116,3 +121,27 @@ def test_an_adaptive_solver() -> None:
         ]
     slope = np.array([(a - b) / (2 * h) for a, b in pairs])
     np.testing.assert_allclose(at.gradient.sum(axis=0), slope, atol=1e-3 * np.abs(slope).max())
+
+
+def test_a_step_too_far_is_taken_back() -> None:
+    """A straight line with random intercept and slope, full OMEGA: the maximum is that of the exact normal likelihood."""
+    random = np.random.default_rng(8)
+    times, size = np.array([0.0, 1.0, 2.0, 3.0, 5.0]), 40
+    design, root = np.stack([np.ones(5), times], axis=1), np.linalg.cholesky([[0.8, 0.15], [0.15, 0.12]])
+    values = np.array([
+        design @ (np.array([5.0, 1.0]) + root @ random.normal(size=2)) + 0.4 * random.normal(size=5) for _ in range(size)
+    ])  # fmt: skip
+    subjects = [Subject(str(i), Schedule().observe(times, v).covariates(WT=70.0)) for i, v in enumerate(values)]
+
+    def density(q: Any) -> float:
+        o = np.array([[q[2], q[4]], [q[4], q[3]]])
+        v = design @ o @ design.T + q[5] ** 2 * np.eye(5)
+        r = values - design @ q[:2]
+        return float(size * np.linalg.slogdet(v)[1] + np.einsum("ij,jk,ik->", r, np.linalg.inv(v), r))
+
+    start = {"a": 4.0, "b": 1.5, "sd": 0.5, "OMEGA(a,a)": 0.5, "OMEGA(b,b)": 0.2, "OMEGA(a,b)": 0.0}
+    least = minimize(density, [5, 1, 0.8, 0.12, 0.15, 0.4], method="Nelder-Mead", options={"maxiter": 20_000, "fatol": 1e-9}).fun
+    for seed, draws in ((1, 300), (2, 200)):
+        found = fit(line, subjects, "imp", start=start, seed=seed, settings={"draws": draws})
+        assert found.converged
+        assert found.objective == pytest.approx(least, abs=0.5)  # Monte Carlo error of the objective: 0.1 to 0.2

@@ -83,6 +83,12 @@ def test_an_impossible_dose_is_refused(bad: dict[str, Any]) -> None:
         Schedule().dose(0.0, 1.0, **bad)
 
 
+def test_without_values_nothing_is_censored() -> None:
+    s = Schedule().dose(0.0, 1.0).observe([1.0, 2.0], [0.5, 0.5], censored=[0, 1]).without_values()
+    assert not s.measured.any()
+    Subject("1", s).check()  # a limit without a value would be refused
+
+
 def test_observations_with_and_without_values() -> None:
     s = Schedule().observe([1.0, 2.0], [5.0, np.nan]).observe(3.0, output=1)
     assert s.measured.tolist() == [True, False, False]

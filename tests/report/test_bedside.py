@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.inference.gaussian import line, observed
 
+from gemello.model.schedule import Schedule
 from gemello.report import bedside_report
-from gemello.report.bedside import advice, alternatives_table, changes_table, shown
+from gemello.report.bedside import _given, advice, alternatives_table, changes_table, shown
 from gemello.report.words import percent
 from gemello.twin.decide import Decision
 from gemello.twin.goals import Constraint, Target
@@ -83,6 +85,29 @@ def test_a_refusal_is_as_large_as_a_dose(twin: Twin, tmp_path: Path) -> None:
     assert '<p class="choice">No dose is recommended</p>' in text
     assert "meets the goal with probability" in text
     assert "The best of 8 candidates" in text
+    assert "goes on without a new dose" in text
+
+
+def test_doses_given_are_on_the_page(tmp_path: Path) -> None:
+    """Equal ones at equal intervals together."""
+    fresh = Twin.new(line, covariates={"WT": 70.0}, id="9")
+    assert _given(fresh) == "No dose so far."
+    s = Schedule().dose(0.0, 5.0, rate=2.5).dose(1.0, 3.0, every=1.0, times=3).dose(5.0, 4.0).observe(5.5, 14.0)
+    full = fresh.assimilate(s, draws=500)
+    assert _given(full) == "Given: 5 mg over 2 h at 0 h; 3 mg every 1 h from 1 to 3 h; 4 mg at 5 h."
+    assert "Given: 5 mg over 2 h at 0 h" in page(full, decide(full), tmp_path)
+
+
+def test_what_is_as_good_as_the_recommendation_is_said(twin: Twin) -> None:
+    d = decide(twin)
+    assert d.chosen is not None
+    best = d.chosen.probability
+    words = {}
+    for gap in (0.001, 0.5):
+        table = tuple(a if a is d.chosen else replace(a, probability=best - gap, error=d.chosen.error, risks=()) for a in d.table)
+        words[gap] = " ".join(advice(twin, replace(d, table=table), [GOAL]).sentences)
+    assert "As good within the accuracy of this calculation: " in words[0.001]
+    assert "As good" not in words[0.5]
 
 
 def test_tables_are_those_of_the_decision(twin: Twin) -> None:

@@ -80,6 +80,15 @@ def test_a_steady_state_by_superposition(typical: Twin) -> None:
         typical.optimise(area, {"a": Schedule().dose(0.0, 1.0)}, steady_state=True)
 
 
+def test_a_steady_state_forgets_the_past(typical: Twin) -> None:
+    """What was given before, and the area it has left in the accumulator, is no part of it: D/CL in an interval all the same."""
+    area, loaded = auc24("auc", (24.0, 48.0), low=1.0), typical.assimilate(Schedule().dose(0.0, 5000.0).observe(24.0))
+    twin = with_draws(loaded, np.zeros((128, len(MODEL.parameters.eta_names))))
+    found = twin.optimise(area, Grid([800.0, 0.0], [12.0], start=24.0), steady_state=True, least_probability=0.0).table
+    medians = [a.expected[0].median for a in found]
+    np.testing.assert_allclose(medians, [2 * 800.0 / CL, 0.0], rtol=1e-6, atol=1e-9)
+
+
 def test_the_words_of_goals() -> None:
     assert auc24("auc", (0.0, 24.0), low=400.0).label("mg*h/L", "h") == "AUC24 from 0 to 24 h at least 400 mg*h/L"
     mic = time_above_mic("cp", 4.0, (0.0, 24.0), unbound=0.6, low=0.5)
@@ -90,6 +99,7 @@ def test_the_words_of_goals() -> None:
         (lambda: time_above_mic("cp", 0.0, (0.0, 1.0)), "impossible MIC"),
         (lambda: time_above_mic("cp", 1.0, (0.0, 1.0), unbound=1.2), "impossible unbound fraction"),
         (lambda: Target("cp", "mean", (0.0, 1.0), scale=0.0), "impossible scale"),
+        (lambda: time_above_mic("cp", 4.0, (0.0, 1.0), low=50.0), "a share above 1"),
     ):
         with pytest.raises(DataError, match=words):
             call()  # type: ignore[no-untyped-call]

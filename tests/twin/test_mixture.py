@@ -103,6 +103,14 @@ def test_new_data_change_the_weights(twins: list[Twin]) -> None:
     np.testing.assert_allclose(m.probabilities, w / w.sum(), atol=0.015)
 
 
+def test_changed_covariates_reach_the_models_that_have_them(twins: list[Twin]) -> None:
+    goal, grid = Target("level", "at", 9.0, high=9.0), Grid([1.0], [2.0], start=6.0)
+    changed = average(twins).optimise(goal, grid, least_probability=0.0, covariates={"WT": 60.0})
+    assert changed.assumed == ("WT 60 from the first new dose on",)
+    with pytest.raises(DataError, match="none of the models has such a covariate"):
+        average(twins).optimise(goal, grid, covariates={"WTT": 60.0})
+
+
 def test_what_cannot_be_compared_is_refused(twins: list[Twin]) -> None:
     new = Twin.new(HIGHER, MOVED, covariates={"WT": 70.0})
     grams = Twin.new(InGrams(), covariates={"WT": 70.0}).assimilate(DATA, draws=200)

@@ -77,7 +77,8 @@ def test_a_blank_sample_is_none_and_a_baseline_is_as_good_as_any() -> None:
     plan = Schedule().dose(3.0, 1000, duration=1)
     assert new.assimilate(plan.observe(2.0, 0.0)).posterior.cautions == ()
     noise = new.assimilate(plan.observe(2.0, 3.0)).posterior
-    assert noise.cautions == ("3 mg/L of cp at 2 h, before any dose: taken as noise of a blank sample",)
+    words = "3 mg/L of cp at 2 h, before any dose: taken as noise of a blank sample; if a dose was given before it, add that"
+    assert noise.cautions == (words,)
     assert noise.doubt is None
     with_baseline = Twin.new(line, covariates={"WT": 70.0}).assimilate(Schedule().observe(1.0, 2.0).dose(3.0, 1.0))
     assert with_baseline.posterior.cautions == ()

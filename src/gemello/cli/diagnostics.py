@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FitFile = Annotated[Path | None, typer.Option("--fit", metavar="FIT.json", help="Population from gemello fit -o FIT.json.")]
 Seed = Annotated[int, typer.Option(help="Seed of what is drawn.")]
-Number = Annotated[int, typer.Option("--replicates", help="Data sets to simulate.")]
+Number = Annotated[int, typer.Option("--replicates", max=100_000, help="Data sets to simulate.")]
 Html = Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT.html", help="Where to write a page with the figures.")]
 Estimate = Annotated[str | None, typer.Option(help="Names to estimate, by commas; the table's choice by default.")]
 Omega = Annotated[str | None, typer.Option(help="diagonal, full, or blocks such as CL+V,KA; the table's choice by default.")]
@@ -111,7 +111,7 @@ def npde(
     json: Json = False,
 ) -> None:
     """Normalised prediction distribution errors: standard normal if the population describes the data."""
-    csv = output.check_target(table, sources=[data]) if table is not None else None
+    csv = output.check_targets((table, out), sources=[data])[0]
     with _simulated(model_name, data, fit, set_, replicates, seed, None, (column, units, observed), out) as (
         model,
         parts,
@@ -152,7 +152,7 @@ def _simulated(
         model, dataset = _read(model_name, data, reading, bind, [stratify] if stratify else [])
         from gemello.inference.observed import replicates  # noqa: PLC0415
 
-        population = _population(model, values, fit)
+        population = _population(model, values, fit, bind)
         told = lambda done, of: say(f"Simulating: {done} of {of} data sets")  # noqa: E731
         yield (
             model,
@@ -166,7 +166,7 @@ def bootstrap(
     model_name: ModelName,
     data: Data,
     method: Annotated[str, typer.Option(help="fo, foce, focei or laplace.")] = "focei",
-    samples: Annotated[int, typer.Option(help="Samples to draw and fit.")] = 200,
+    samples: Annotated[int, typer.Option(max=100_000, help="Samples to draw and fit.")] = 200,
     seed: Seed = 1,
     kind: Annotated[
         str, typer.Option(help="nonparametric (subjects drawn anew) or parametric (data simulated anew).")
@@ -187,7 +187,7 @@ def bootstrap(
     json: Json = False,
 ) -> None:
     """Fit a model, then fit it again to samples of its subjects: percentile intervals of the estimates."""
-    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
+    targets = output.check_targets((out, report), sources=[data])
     start, bind = numbers_and_names(set_)
     with curve.fitting("Reading", method) as (say, told):
         model, dataset = _read(model_name, data, (column, units, observed), bind, [stratify] if stratify else [], quarantine=True)
@@ -246,7 +246,7 @@ def covariates(
     json: Json = False,
 ) -> None:
     """Search stepwise for covariate effects by likelihood-ratio tests: forward, then backward."""
-    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
+    targets = output.check_targets((out, report), sources=[data])
     start, bind = numbers_and_names(set_)
     asked = _effects(effect)
     names = list(dict.fromkeys(c for _, c, _, _ in asked))
@@ -344,17 +344,20 @@ def _read(
     return model, dataset
 
 
-def _population(model: Model, values: dict[str, float], fit: Path | None) -> PopulationParameters:
+def _population(model: Model, values: dict[str, float], fit: Path | None, bind: dict[str, str]) -> PopulationParameters:
     from gemello.cli.patient import population_of  # noqa: PLC0415
 
-    return population_of(model, values, fit)
+    return population_of(model, values, fit, bind)
 
 
 def _numbers(text: str, option: str) -> list[float]:
     try:
-        return [float(t) for t in text.split(",")]
+        out = [float(t) for t in text.split(",")]
     except ValueError:
-        raise DataError("is not a list of numbers", column=option, value=text, remedy="write it like 5,50,95") from None
+        out = [math.nan]
+    if not all(map(math.isfinite, out)):
+        raise DataError("is not a list of numbers", column=option, value=text, remedy="write it like 5,50,95")
+    return out
 
 
 def _names(text: str | None) -> list[str] | None:

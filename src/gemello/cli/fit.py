@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,10 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of saem, imp and bayes.")] = 0,
     setting: Annotated[
         list[str],
-        typer.Option(metavar="NAME=NUMBER", help="Of the method: burn_in, smooth, chains; draws; warmup, draws, chains."),
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Of saem: burn_in, smooth, chains; of imp: draws, max_iterations; of bayes: warmup, draws, chains.",
+        ),
     ] = [],  # noqa: B006
     units: UnitsOption = [],  # noqa: B006
     column: Column = [],  # noqa: B006
@@ -60,7 +64,7 @@ def fit(
 
     A subject whose data cannot be used is left out, by name. Exit status 1 if the fit does not converge.
     """
-    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report, table)]
+    targets = output.check_targets((out, report, table), sources=[data])
     start, bind = numbers_and_names(set_)
     settings = _settings(method, setting)
     with curve.fitting("Reading", method) as (say, told):
@@ -91,7 +95,7 @@ def _write(found: Fit, targets: list[Path | None], model: Model, subjects: Seque
     import json  # noqa: PLC0415
 
     if targets[0] is not None:
-        text = json.dumps(found.to_dict(), indent=1, allow_nan=False)
+        text = json.dumps(found.to_dict() | {"bound": bind}, indent=1, allow_nan=False)
         output.write_whole(targets[0], lambda p: p.write_text(text, encoding="utf-8"))
     if targets[1] is not None:
         from gemello.report import fit_report  # noqa: PLC0415
@@ -152,7 +156,7 @@ def _show(found: Fit) -> None:
         print(f"\nobjective {found.objective:.4f}{error} ({by}, without constants)")
     beside = f" and {found.censored} beyond a limit" if found.censored else ""
     print(f"{len(found.ids)} subjects, {found.observations} observations{beside}, {found.iterations} iterations; {found.message}")
-    shrunk = ", ".join(f"{k} {100 * v:.0f} %" for k, v in found.shrinkage.items())
+    shrunk = ", ".join(f"{k} {100 * v:.0f} %" for k, v in found.shrinkage.items() if math.isfinite(v))
     if shrunk:
         print(f"shrinkage of etas: {shrunk}")
     for who, why in found.excluded:

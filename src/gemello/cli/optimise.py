@@ -187,7 +187,8 @@ def _page(
     told = None
     if plan is not None:
         begin = float(plan.time[0])
-        possible = [begin + k * (span[1] - begin) / 96 for k in range(1, 97)]
+        end = span[0] if span[0] > begin else span[1]  # before the goal's window, so that it can still be met
+        possible = [begin + k * (end - begin) / 96 for k in range(1, 97)]
         told = next_level(_likeliest(subject), plan, goals[0], possible)
     ahead: Any = getattr(found, "mixture", found)
     output.write_whole(

@@ -140,6 +140,18 @@ def check_target(path: Path, *, sources: Sequence[Path] = ()) -> Path:
     return path
 
 
+def check_targets(paths: Sequence[Path | None], *, sources: Sequence[Path] = ()) -> list[Path | None]:
+    """`check_target` of each that is given; no two may be one file."""
+    out = [None if p is None else check_target(p, sources=sources) for p in paths]
+    given = [p for p in out if p is not None]
+    for k, p in enumerate(given):
+        if p in given[:k]:
+            raise DataError(
+                "two things are to be written to it", source=str(p), column="-o", remedy="give each a path of its own"
+            )
+    return out
+
+
 def _unusable(path: Path, sources: Sequence[Path]) -> tuple[str, str]:
     """What is wrong with a path to write to, and the remedy; empty where nothing is."""
     if path.is_dir():

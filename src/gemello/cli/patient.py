@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -134,7 +135,10 @@ def subject_of(
     return model, average([t[0] for _, t in found], None if weights is None else numbers(weights, "--model-weights"))
 
 
-def population_of(model: Model, values: dict[str, float], fit: Path | None) -> PopulationParameters:
+def population_of(
+    model: Model, values: dict[str, float], fit: Path | None, bind: Mapping[str, str] | None = None
+) -> PopulationParameters:
+    """The table's with these values, or the fit's. bind: parameters that columns hold now, as some may have done in the fit."""
     from gemello.model.population import PopulationParameters  # noqa: PLC0415
 
     if fit is None:
@@ -149,11 +153,16 @@ def population_of(model: Model, values: dict[str, float], fit: Path | None) -> P
         sigma = {k: float(v) for k, v in said["sigma"].items()}
         matrix = [[float(v) for v in row] for row in said["omega"]["matrix"]]
         etas = tuple(str(e) for e in said["omega"]["etas"])
+        bound = {str(k): str(v) for k, v in said.get("bound", {}).items()}
         occasion = {str(k): float(v) for k, v in said.get("occasion", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(
             f"not a fit of {model.name} ({e})", source=str(fit), column="--fit", remedy="give what gemello fit -o wrote"
         ) from None
+    unsaid = [f"{n}={c}" for n, c in bound.items() if n not in values and n not in (bind or {})]
+    if unsaid:
+        raise DataError(f"the fit read {unsaid[0].partition('=')[0]} from a column, so its estimates hold with that only",
+                        source=str(fit), column="--set", remedy=f"give --set {unsaid[0]}, or a number")  # fmt: skip
     if etas != model.parameters.eta_names:
         raise DataError("other etas than the model's", source=str(fit), column="--fit", remedy="fit anew with this version")
     return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=f"fit {fit.name}", occasion=occasion)

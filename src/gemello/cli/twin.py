@@ -70,7 +70,7 @@ def assimilate(
 
     The forecast goes on with the doses that the data set holds, future ones included.
     """
-    targets = [output.check_target(p, sources=[data]) if p is not None else None for p in (out, report)]
+    targets = output.check_targets((out, report), sources=[data])
     at = None if times is None else grid(times)
     how = How(set_, fit, units, column, observed, draws, seed, prior_weight, half_life, drift)
     with output.progress("Reading") as say:

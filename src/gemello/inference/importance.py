@@ -46,6 +46,7 @@ ROUNDS = 2  # proposals before the last one
 LEAST = 1e-3  # stop when a Newton step would lower the objective by less than this
 LONGEST = 0.5  # no Newton step is longer in any coordinate
 NEGLIGIBLE = 100.0  # a draw's log weight below the largest, from which on its derivatives do not count
+NOISE = 0.5  # by which the objective may rise from step to step: draws are made anew
 LN_2PI = math.log(2.0 * math.pi)
 
 Floats = NDArray[np.float64]
@@ -333,7 +334,7 @@ def run(
         x = np.asarray(x0, float)
         role, start = roles(data, layout, x), None
         trace, objectives, gain, radius = [], [], np.inf, LONGEST
-        best: tuple[float, Floats] | None = None
+        held: tuple[float, Floats, Information, Draws] | None = None  # where the next step starts from
         for k in range(max_iterations):
             d = sample(data, layout.population(jnp.asarray(x)), seed=seed, draws=draws, start=start)
             found = derivatives(data, layout, role, x, x, d)
@@ -342,20 +343,22 @@ def run(
             objectives.append(value)
             if report:
                 report(k + 1, value, x)
-            if best is not None and not value < best[0] + 0.5:  # a step too far
-                radius = 0.5 * radius
-            if best is None or value < best[0]:
-                best = (value, x)
-            start = d.mode
-            gradient = found.gradient.sum(axis=0)
-            step, gain = _newton(gradient, found.hessian)
+            if held is not None and not value < held[0] + NOISE:  # a step too far: back, and a shorter one
+                radius *= 0.5
+            else:
+                radius, held = min(2.0 * radius, LONGEST), (value, x, found, d)
+            start = held[3].mode
+            step, gain = _newton(held[2].gradient.sum(axis=0), held[2].hessian)
             if gain < LEAST:
                 break
-            x = x - step * min(1.0, radius / max(float(np.abs(step).max()), 1e-300))
+            x = held[1] - step * min(1.0, radius / max(float(np.abs(step).max()), 1e-300))
+        if held is None:
+            raise DataError("nothing to do", column="max_iterations", value=max_iterations, remedy="give 1 or more")
+        _, x, found, d = held
         m = marginal(data, d)
         words = "converged" if gain < LEAST else f"the objective could still fall by {gain:.2g}"
         return Estimate(
-            trace[-1], found.error, np.array(trace), np.array(objectives), m.mean, m.sd, m.mode, gain < LEAST, words, len(trace)
+            x, found.error, np.array(trace), np.array(objectives), m.mean, m.sd, m.mode, gain < LEAST, words, len(trace)
         )
 
 

@@ -182,7 +182,7 @@ class Schedule:
 
     def without_values(self) -> Schedule:
         """The same records with the measured values taken out: what was done, and when one would look."""
-        return replace(self, value=np.full(len(self), np.nan))
+        return replace(self, value=np.full(len(self), np.nan), censored=np.zeros(len(self), np.int64))
 
     @property
     def measured(self) -> NDArray[np.bool_]:

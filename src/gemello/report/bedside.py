@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gemello.base.version import __version__
+from gemello.model.schedule import DOSE, RESET_AND_DOSE, Schedule
 from gemello.report import figures, svg
 from gemello.report.chart import BLUE, GREEN, GREY, Chart, Mark, Points, Zone
 from gemello.report.page import _environment, write_whole
@@ -65,7 +66,7 @@ def bedside_report(
         "title": title or f"Patient {subject.id}",
         "model": " + ".join(f"{t.model.card.title or t.model.name} ({t.model.name} {t.model.version})" for t in twins),
         "who": _who(twins),
-        "levels": _measured(twin),
+        "levels": f"{_given(twin)} {_measured(twin)}",
         "advice": advice(twin, decision, goals),
         "pictures": [svg.render(c, f"figure-{k}", WIDTH) for k, c in enumerate(charts, start=1)],
         "alternatives": alternatives_table(decision, goals),
@@ -88,7 +89,8 @@ def advice(twin: Twin, d: Decision, goals: Sequence[Target] = ()) -> Advice:
             if best is None
             else (f"The best of {len(d.table)} candidates: {best.candidate.label}, {percent(best.probability)}.",)
         )
-        return Advice(True, "No dose is recommended", (f"{d.refused}.", *more))
+        course = "The picture shows how it goes on without a new dose."
+        return Advice(True, "No dose is recommended", (f"{d.refused}.", *more, course))
     c = d.chosen
     wanted = [
         f"{w.split(' at least')[0].split(' at most')[0]} is {_range(twin, g)}" for w, g in zip(d.goals, goals, strict=False)
@@ -103,6 +105,9 @@ def advice(twin: Twin, d: Decision, goals: Sequence[Target] = ()) -> Advice:
     first = dose_times(c.candidate.schedule)
     if len(first):
         out.append(f"First dose at {number(float(first[0]), 6)} {twin.model.time_unit} on the clock of the record.")
+    near = [a for a in shown(d) if a is not c and a.feasible and c.probability - a.probability <= 2 * np.hypot(c.error, a.error)]
+    if near:
+        out.append(f"As good within the accuracy of this calculation: {'; '.join(a.candidate.label for a in near)}.")
     return Advice(False, c.candidate.label, tuple(out))
 
 
@@ -147,6 +152,29 @@ def _who(twins: Sequence[Twin]) -> list[str]:
                 mark = "" if c.lower <= held[c.name] <= c.upper else f" (outside {number(c.lower)} to {number(c.upper)})"
                 out[c.name] = f"{c.name} {with_unit(float(held[c.name]), c.unit)}{mark}"
     return list(out.values())
+
+
+def _given(twin: Twin) -> str:
+    """The doses of the record, equal ones at equal intervals together."""
+    s, unit = twin.record.schedule.written_out() if len(twin.record) else Schedule(), twin.model.time_unit
+    runs: list[tuple[str, list[float]]] = []
+    for i in np.flatnonzero((s.evid == DOSE) | (s.evid == RESET_AND_DOSE)):
+        port, amount, rate = twin.model.ports[max(int(s.port[i]), 1) - 1], float(s.amount[i]), float(s.rate[i])
+        if port.kind != "dose":
+            continue
+        what = with_unit(amount, port.unit) + (f" over {number(amount / rate)} {unit}" if rate > 0 and amount > 0 else "")
+        what += f" in steady state (every {number(float(s.interval[i]))} {unit})" if s.steady_state[i] else ""
+        same = bool(runs) and runs[-1][0] == what
+        if same and (len(runs[-1][1]) == 1 or np.isclose(s.time[i] - runs[-1][1][-1], runs[-1][1][1] - runs[-1][1][0])):
+            runs[-1][1].append(float(s.time[i]))
+        else:
+            runs.append((what, [float(s.time[i])]))
+    each = [
+        f"{w} at {number(t[0], 6)} {unit}" if len(t) == 1 else
+        f"{w} every {number(t[1] - t[0])} {unit} from {number(t[0], 6)} to {number(t[-1], 6)} {unit}"
+        for w, t in runs
+    ]  # fmt: skip
+    return f"Given: {'; '.join(each[-8:])}." if each else "No dose so far."
 
 
 def _measured(twin: Twin) -> str:

@@ -259,8 +259,8 @@ def trace_chart(fit: Fit) -> Chart:
     """Objective by iteration."""
     y = np.array(fit.trace, float)
     x = np.arange(1, len(y) + 1, dtype=float)
-    told = f"Objective over {len(y)} improvements, ending at {number(fit.objective, 6)}."
-    return Chart("improvement", "objective", [Line(x, y, "", BLUE), Points(x, y, "", BLUE, "circle", 3.0)], told, height=260)
+    told = f"Objective over {len(y)} iterations, ending at {number(fit.objective, 6)}."
+    return Chart("iteration", "objective", [Line(x, y, "", BLUE), Points(x, y, "", BLUE, "circle", 3.0)], told, height=260)
 
 
 def eta_panels(g: Goodness, covariates: Mapping[str, Any], units: Mapping[str, str]) -> list[Panel]:

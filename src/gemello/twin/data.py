@@ -132,6 +132,8 @@ def assimilate_many(
     for k, i in enumerate(filled):
         belief = _posterior(model, weighted, found, k, records[i], twins[i].covariates, common)
         belief = replace(belief, weighting=how, rival=rivals[k], cautions=cautions[k])
+        if how.drift is not None:  # that of the periods before, too: models are compared by all of their data
+            belief = replace(belief, log_evidence=belief.log_evidence + twins[i].posterior.log_evidence)
         out[i] = replace(twins[i], record=records[i], posterior=belief, history=(*twins[i].history, twins[i].posterior))
     return tuple(out)
 

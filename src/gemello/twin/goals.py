@@ -64,7 +64,9 @@ class Target:
                 f"{where}: impossible window", column="window", value=self.window, remedy="give (from, to), or one time for 'at'"
             )
         if self.statistic == "fraction" and 1 < self.low < np.inf:
-            raise DataError(f"{where}: a share above 1", column="low", value=self.low, remedy="give shares from 0 to 1, not percent")
+            raise DataError(
+                f"{where}: a share above 1", column="low", value=self.low, remedy="give shares from 0 to 1, not percent"
+            )
         if not self.low <= self.high:
             raise DataError(f"{where}: low above high", column="low", value=self.low, remedy="give low <= high")
         if (self.within is None) == (self.statistic == "fraction") or (

@@ -194,10 +194,9 @@ def _optimise(
     m: Mixture, goals: tuple[Target, ...], candidates: Choices, constraints: Sequence[Constraint], rules: Rules
 ) -> Decision:
     changed = rules.covariates or {}
-    lacking = {n: [t.model.name for t in m.twins if n not in _own(t, changed)] for n in changed}
-    for name, models in lacking.items():
-        if len(models) == len(m.twins):
-            raise DataError("none of the models has such a covariate", column=name, value=changed[name], remedy="check its name")
+    known = {c.name for t in m.twins for c in t.model.covariates}
+    for name in changed.keys() - known:
+        raise DataError("none of the models has such a covariate", column=name, value=changed[name], remedy="check its name")
     asked = [question(t, goals, candidates, constraints, replace(rules, covariates=_own(t, changed))) for t in m.twins]
     p = m.probabilities
     doubts = [f"{q.twin.model.name}: {q.refused}" for q, v in zip(asked, p, strict=True) if q.refused and v > LEAST]
@@ -222,9 +221,10 @@ def _optimise(
             parts=parts,
         )
     decision = answer(replace(whole, rules=rules), table)
-    missing = tuple(f"{', '.join(models)} has no {n}, and goes on as before" for n, models in lacking.items() if models)
+    apart = [n for n, t in zip(m.names, m.twins, strict=True) if changed and not _own(t, changed)]
+    words = (f"{', '.join(apart)} without it, having no such covariate",) if apart else ()
     return replace(
-        decision, provenance=_stamp(m, decision.provenance), overridden=bool(outside), assumed=(*decision.assumed, *missing),
+        decision, provenance=_stamp(m, decision.provenance), overridden=bool(outside), assumed=(*decision.assumed, *words),
         models=tuple(zip(m.names, p, strict=True)),
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def before_any_dose(model: Model, parameters: PopulationParameters, subjects: Se
                     column="DV", value=s.value[k],
                     remedy="add the doses given before it, correct its time, or give a blank sample as 0",
                 )  # fmt: skip
-            said[i] = (*said[i], f"{what}: taken as noise of a blank sample")
+            said[i] = (*said[i], f"{what}: taken as noise of a blank sample; if a dose was given before it, add that")
     return said
 
 

@@ -5,7 +5,6 @@ A time limit counts as the ratio limit over ours; a rate asked for, as ours over
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from gemello.base.random import generator
 from gemello.base.reference import reference_data
 from gemello.domains.pharmacology import peers_chi
 from gemello.domains.pharmacology.authorities.common import theoph
+from gemello.domains.pharmacology.authorities.responses import concentrations_alone, warfarin_subjects
 from gemello.domains.pharmacology.goti2018.model import vancomycin
 from gemello.domains.pharmacology.theophylline.model import oral as theoph_oral
 from gemello.domains.pharmacology.two_compartment.model import iv as pk2_iv
@@ -47,27 +47,11 @@ def cases() -> Iterator[Case]:
     yield from virtual_patients()
 
 
-def warfarin(folder: Path) -> list[Subject]:
-    """The 32 subjects' plasma concentrations above 0."""
-    with (folder / "nlmixr2data" / "warfarin.csv").open(newline="", encoding="utf-8") as f:
-        rows = [r for r in csv.DictReader(f) if r["dvid"] == "cp" or float(r["amt"]) > 0]
-    out = []
-    for i in dict.fromkeys(r["id"] for r in rows):
-        own = [r for r in rows if r["id"] == i]
-        s = Schedule()
-        for r in own:
-            s = s.dose(float(r["time"]), float(r["amt"])) if float(r["amt"]) > 0 else s
-        seen = [r for r in own if float(r["amt"]) == 0 and float(r["dv"]) > 0]
-        s = s.observe([float(r["time"]) for r in seen], [float(r["dv"]) for r in seen])
-        out.append(Subject(i, s.covariates(WT=float(own[0]["wt"]))))
-    return out
-
-
 def fits(folder: Path) -> Iterator[Case]:
     """FOCEI on warfarin PK and SAEM on Theoph, from plain start values."""
     start = {"CL": 0.1, "V": 10.0, "KA": 1.0, "ALAG1": 0.5, "cp_additive": 0.5, "cp_proportional": 0.2}
     start |= {f"OMEGA({n},{n})": 0.1 for n in ("CL", "V", "KA", "ALAG1")} | {"OMEGA(CL,V)": 0.0}
-    subjects = warfarin(folder)
+    subjects = [concentrations_alone(s) for s in warfarin_subjects(folder)]
     run = lambda: fit(warfarin_pk, subjects, "focei", start=start)  # noqa: E731
     yield _limit(f"FOCEI with standard errors, warfarin PK, {len(subjects)} subjects", run, 3.0, "limit asked for")
     begin = {"KA": 1.0, "CL": 3.5, "V": 40.0, "cp_additive": 1.0} | {f"OMEGA({n},{n})": 0.1 for n in ("KA", "CL", "V")}
