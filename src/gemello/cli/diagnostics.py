@@ -187,6 +187,8 @@ def bootstrap(
     json: Json = False,
 ) -> None:
     """Fit a model, then fit it again to samples of its subjects: percentile intervals of the estimates."""
+    if samples < 20:
+        raise DataError("too few samples", column="--samples", value=samples, remedy="give 200 or more for intervals")
     targets = output.check_targets((out, report), sources=[data])
     start, bind = numbers_and_names(set_)
     with curve.fitting("Reading", method) as (say, told):

@@ -122,13 +122,18 @@ def _names(text: str | None) -> list[str] | None:
 SETTINGS = {"saem": ("burn_in", "smooth", "chains"), "imp": ("draws", "max_iterations"), "bayes": ("warmup", "draws", "chains")}
 
 
+MOST = 1_000_000
+
+
 def _settings(method: str, given: list[str]) -> dict[str, int]:
     values, _ = numbers_and_names(given, "--setting")
     known = SETTINGS.get(method, ())
     for text in given:
         name = text.partition("=")[0]
-        if name not in known or name not in values or values[name] < 1 or values[name] != int(values[name]):
-            allowed = f"a whole number for one of {', '.join(known)}" if known else "none: this method has no settings"
+        if name not in known or not 1 <= values.get(name, 0) <= MOST or values[name] != int(values[name]):
+            allowed = (
+                f"a whole number up to {MOST:,} for one of {', '.join(known)}" if known else "none: this method has no settings"
+            )
             raise DataError(f"no setting of {method}", column="--setting", value=text, remedy=f"give {allowed}")
     return {k: int(v) for k, v in values.items()}
 

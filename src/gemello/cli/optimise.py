@@ -316,7 +316,7 @@ def _show(d: Decision) -> None:
     print(f"subject {d.id}: {'; '.join(d.goals)}\n")
     output.table(("candidate", "probability", "Monte Carlo error", "median", "5 %", "95 %", "within limits"), rows)
     for words in d.outside:
-        output.note(f"outside the model's population: {words}; overridden")
+        output.note(f"overridden: {words}")
     for words in d.assumed:
         output.note(f"assumed: {words}")
     for model, p in d.models:

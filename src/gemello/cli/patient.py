@@ -155,6 +155,9 @@ def population_of(
         etas = tuple(str(e) for e in said["omega"]["etas"])
         bound = {str(k): str(v) for k, v in said.get("bound", {}).items()}
         occasion = {str(k): float(v) for k, v in said.get("occasion", {}).items()}
+        lost = {*model.parameters.theta_names, *model.parameters.residual_names} - {*theta, *sigma}
+        if lost:
+            raise ValueError(f"it lacks {', '.join(sorted(lost))}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(
             f"not a fit of {model.name} ({e})", source=str(fit), column="--fit", remedy="give what gemello fit -o wrote"

@@ -27,6 +27,9 @@ from gemello.model.schedule import Subject
 Floats = NDArray[np.float64]
 
 
+LEAST_SAMPLES = 20  # for percentiles
+
+
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
     """Estimates of every sample. names: of the quantities, as in `Fit.names`. estimates: (samples, names); converged:
@@ -51,8 +54,8 @@ class Bootstrap:
         return self.estimates[self.converged]
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
-        """(names,) each: ends of the central percentile interval. Raises DataError with fewer than 20 successful samples."""
-        if len(self.used) < 20:
+        """(names,) each: ends of the central percentile interval. Raises DataError with fewer than 20 that succeeded."""
+        if len(self.used) < LEAST_SAMPLES:
             raise DataError(
                 f"{len(self.used)} successful samples are too few for an interval", column="samples", value=len(self.converged),
                 remedy="run more samples, or a simpler model",

@@ -187,6 +187,8 @@ def layout(
             raise ModelError(
                 f"parameter {r.name}: varies between subjects but has variance 0; give a start above 0, or distribution none"
             )
+        if r.name in chosen and r.distribution == "lognormal" and start[r.name] == 0:
+            raise ModelError(f"parameter {r.name}: start {start[r.name]:g}; it is log-normal, so give a start above 0")
         if r.name in chosen and r.kind == "residual" and start[r.name] <= 0:
             raise ModelError(f"parameter {r.name}: start {start[r.name]:g}; a residual error is estimated from a start above 0")
     thetas = tuple(_entry(r, start[r.name]) for r in table if r.name in chosen and r.kind == "theta")

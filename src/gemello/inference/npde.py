@@ -97,6 +97,12 @@ def npde(model: Model, simulated: Replicates) -> Npde:
             remedy=f"simulate at least {max(5 * most, 100)}; 1000 are usual",
         )  # fmt: skip
     log = np.array([getattr(model.outputs[i].residual, "form", "") == "lognormal" for i in d.output], bool)
+    if (log & (d.value <= 0)).any():
+        at = int(np.argmax(log & (d.value <= 0)))
+        raise DataError(
+            "a value whose error is log-normal must be above 0", column="DV", value=d.value[at],
+            remedy="mark it as below its limit (CENS 1, DV the limit)",
+        )  # fmt: skip
     with np.errstate(divide="ignore", invalid="ignore"):
         y, y_sim = np.where(log, np.log(d.value), d.value), np.where(log, np.log(simulated.simulated), simulated.simulated)
     y = _filled(y, y_sim, d.censored, simulated.seed)

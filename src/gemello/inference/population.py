@@ -147,9 +147,8 @@ def _searched(data: Problem, shape: Layout, method: str, x0: Floats, max_iterati
     wrong = [f"the objective could still fall by {decrement:.2g}"] if not decrement < DECREMENT else []
     wrong += [f"no mode of the etas was found for subject {', '.join(lost[:3])}"] if lost else []
     if method == "fo":
-        pop = shape.population(np.asarray(x))
-        if np.linalg.eigvalsh(pop.omega).min() > 1e-10 * np.trace(pop.omega):
-            etas = modes(data, pop).eta  # post hoc: FO itself has none
+        pop = shape.population(np.asarray(x))  # post hoc, since FO has no etas; those whose variance is 0 stay next to 0
+        etas = modes(data, pop._replace(omega=pop.omega + 1e-8 * max(np.trace(pop.omega), 1e-8) * np.eye(data.etas))).eta
     return _fit(_Evidence(x, value, gradient, hessian, etas, wrong, iterations, tuple(target.trace)), data, shape, method)
 
 

@@ -225,7 +225,7 @@ def _inside(twin: TwinData, schedules: Sequence[Schedule], override: bool) -> tu
     if outside and not override:
         raise DomainError(
             f"subject {twin.id}: {'; '.join(outside)}, the population that {twin.model.name} was built on; use another model, "
-            "or override_domain=True to go on at your own judgement"
+            "or override_domain=True (--override-domain) to go on at your own judgement"
         )
     return outside
 
@@ -248,6 +248,9 @@ def _check_covariates(twin: TwinData, given: Mapping[str, float]) -> None:
             )
 
 
+ALIKE = 1e-3  # probabilities that differ by less are the same for a patient: then the least amount is chosen
+
+
 def choose(table: Sequence[Assessed], least: float) -> tuple[Assessed | None, str | None]:
     """The best candidate; or None and the reason, with the best there is and its probability."""
     feasible = [a for a in table if a.feasible]
@@ -265,7 +268,8 @@ def choose(table: Sequence[Assessed], least: float) -> tuple[Assessed | None, st
             f"the best candidate, {best.candidate.label}, meets the goal with probability {best.probability:.2f} only "
             f"(below {least:g}); measure once more, widen the grid or the goal"
         )
-    return best, None
+    alike = [a for a in feasible if a.probability >= max(best.probability - ALIKE, least)]
+    return min(alike, key=lambda a: (a.candidate.total, -a.probability)), None
 
 
 # ---- a dose for a value --------------------------------------------------------------------------------------------

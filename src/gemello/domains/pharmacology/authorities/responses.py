@@ -210,7 +210,8 @@ def concentrations_alone(subject: Subject) -> Subject:
 def warfarin(folder: Path) -> Iterator[Check]:
     """Own FOCEI fit of the kinetics beside a published SAEM fit."""
     subjects = [concentrations_alone(s) for s in warfarin_subjects(folder)]
-    start = {"CL": 0.1, "V": 8.0, "KA": 1.8, "ALAG1": 0.9, "cp_additive": 0.3, "cp_proportional": 0.1}
+    start = {"CL": 0.1, "V": 10.0, "KA": 1.0, "ALAG1": 0.5, "cp_additive": 0.5, "cp_proportional": 0.2}
+    start |= {f"OMEGA({n},{n})": 0.1 for n in ("CL", "V", "KA", "ALAG1")} | {"OMEGA(CL,V)": 0.0}
     own = fit(warfarin_pk, subjects, "focei", start=start)
     yield check("warfarin FOCEI converged (1 yes)", float(own.converged), 1.0, 0.0, "regression check: the fit's own verdict")
     yield check("warfarin FOCEI objective", own.objective, 211.545, 0.01, "regression check: this table's fit")
