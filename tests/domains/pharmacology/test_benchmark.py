@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gemello.cli.domains import CASE
-from gemello.domains.pharmacology import benchmark, peers
+from gemello.domains.pharmacology import benchmark, benchmark_fits, peers
 from gemello.model import registry
 from gemello.model.schedule import Schedule
 from gemello.model.simulate import simulate
@@ -76,4 +76,20 @@ def test_numpy_s_closed_form_at_other_times() -> None:
 def test_all_cases_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("two_compartments", "target_mediated"):
         monkeypatch.setattr(benchmark, name, lambda name=name: iter([{"case": name}]))
-    assert [r["case"] for r in benchmark.cases()] == ["two_compartments", "target_mediated"]
+    monkeypatch.setattr(benchmark.benchmark_fits, "cases", lambda: iter([{"case": "fits"}]))
+    assert [r["case"] for r in benchmark.cases()] == ["two_compartments", "target_mediated", "fits"]
+
+
+def test_rows_of_limits_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small batch: the rows have the stated form, and say that more than nothing was done a second."""
+    rows = list(benchmark_fits.individuals(batch=8, alone=2))
+    assert [r["bar"] for r in rows] == [1.0, 1.0]
+    assert [r["peer"] for r in rows] == [50.0, 1000.0]
+    assert all(r["ratio"] == pytest.approx(r["ours"] / r["peer"]) for r in rows)
+    monkeypatch.setattr(benchmark_fits, "_chi", lambda times: None)
+    (row,) = benchmark_fits.virtual_patients(ours=20)
+    assert row["ratio"] is None
+    assert row["ours"] > 0
+    assert "gemello[chi]" in row["peer_version"]
+    limit = benchmark_fits._limit("x", lambda: None, 3.0, "asked")
+    assert limit["ratio"] == pytest.approx(3.0 / limit["ours"])
