@@ -56,7 +56,7 @@ def test_its_commands_decide_the_same(
             shown = "".join(capsys.readouterr())
             assert not e.value.code, shown
             chosen += re.findall(r"recommended: (.*);", shown)
-    assert chosen == ["2500 mg first, then 1000 mg every 12 h over 3 h", "1000 mg every 12 h over 2 h"]
+    assert chosen == ["2500 mg first, then 750 mg every 12 h over 3 h", "1000 mg every 12 h over 2 h"]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", PAGE))))
