@@ -22,8 +22,9 @@ from scipy.stats import chi2
 
 from gemello.base.errors import DataError, UnsupportedError
 from gemello.inference.population import fit, usable
-from gemello.inference.refit import METHODS, Found, Refit, refit
+from gemello.inference.refit import Found, Refit, refit
 from gemello.inference.result import Fit
+from gemello.inference.search import SEARCHED
 from gemello.model.contract import Model
 from gemello.model.effects import Effect, coefficients, with_effects
 from gemello.model.schedule import Subject
@@ -110,8 +111,8 @@ def stepwise(
     does not declare. report(step) is called with each model tried, progress(words) before what takes long. Raises DataError,
     ModelError, ConvergenceError where the first model does not converge.
     """
-    if method not in METHODS:
-        raise UnsupportedError(f"method {method!r}: the likelihood-ratio tests need {', '.join(METHODS)}")
+    if method not in SEARCHED:
+        raise UnsupportedError(f"method {method!r}: the likelihood-ratio tests need {', '.join(SEARCHED)}")
     if not candidates:
         raise DataError("no candidates", column="candidates", remedy="name effects to try")
     if not (0 < forward < 1 and 0 < backward < 1):

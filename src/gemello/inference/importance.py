@@ -307,10 +307,17 @@ def information(
     data: Problem, layout: Layout, x: Floats, *, seed: int, draws: int = 1000, start: Floats | None = None
 ) -> Information:
     """Gradient by subject and Hessian of the marginal −2 log-likelihood at x, in layout coordinates."""
+    return at(data, layout, x, seed=seed, draws=draws, start=start)[0]
+
+
+def at(
+    data: Problem, layout: Layout, x: Floats, *, seed: int, draws: int = 1000, start: Floats | None = None
+) -> tuple[Information, Marginal]:
+    """`information` and `objective` at x, from the same draws."""
     with precision():
         role = roles(data, layout, np.asarray(x, float))
         d = sample(data, layout.population(jnp.asarray(x)), seed=seed, draws=draws, start=start)
-        return derivatives(data, layout, role, x, x, d)
+        return derivatives(data, layout, role, x, x, d), marginal(data, d)
 
 
 # ---- maximum -------------------------------------------------------------------------------------------------------

@@ -18,12 +18,11 @@ from gemello.inference.laplace import modes
 from gemello.inference.layout import Layout, layout
 from gemello.inference.likelihood import Problem, problem
 from gemello.inference.result import Fit
-from gemello.inference.search import DECREMENT, Objective, Report, named, search
+from gemello.inference.search import DECREMENT, SEARCHED, Objective, Report, named, search
 from gemello.inference.uncertainty import at_boundary, covariance, unknown
 from gemello.model.contract import Model
 from gemello.model.schedule import Subject
 
-SEARCHED = ("fo", "foce", "focei", "laplace")  # a search on an objective with its exact gradient
 SAMPLED = ("saem", "imp")  # maximum likelihood by sampling
 METHODS = (*SEARCHED, *SAMPLED, "bayes")
 LEFT = 0.5  # by which the objective of a SAEM fit may still fall: a fraction of what a standard error means (1)
@@ -159,8 +158,7 @@ def _sampled(
     tell = (lambda i, v, x: report(i, v, named(shape, x))) if report else None
     run: Callable[..., Any] = saem.run if method == "saem" else importance.run
     found = run(data, shape, x0, seed=seed, report=tell, **settings)
-    said = importance.information(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
-    marginal = importance.objective(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
+    said, marginal = importance.at(data, shape, found.x, seed=seed, draws=DRAWS, start=found.mode)
     wrong = [] if found.converged else [found.message]
     total = said.gradient.sum(axis=0)
     gain = float(0.5 * total @ np.linalg.pinv(said.hessian) @ total)

@@ -18,14 +18,13 @@ from scipy.optimize import minimize
 from gemello.base.errors import DataError, UnsupportedError
 from gemello.engine.lanes import map_blocks, precision
 from gemello.engine.solve import LINEAR
-from gemello.inference import fo, focei
 from gemello.inference.layout import Layout, layout
 from gemello.inference.likelihood import Problem, problem
+from gemello.inference.search import SEARCHED, program_of
 from gemello.model.contract import Model
 from gemello.model.schedule import Subject
 
 Floats = NDArray[np.float64]
-METHODS = ("fo", "foce", "focei", "laplace")
 SOFTEST = 1.0  # curvature taken at least: no step in a direction of which the data say little is longer than its gradient
 FARTHEST = 15.0  # no coordinate (most are logarithms) goes farther from the start
 ENOUGH = 1e-3  # converged: a Newton step by the start's Hessian would lower the objective by less
@@ -64,8 +63,7 @@ class Refit:
 
     def __post_init__(self) -> None:
         model, plan = self.data.model, self.data.prepared.timeline.plan
-        first = self.method == "fo"
-        self.program = fo.program(model, plan, self.layout) if first else focei.program(model, plan, self.layout, self.method)
+        self.program = program_of(model, plan, self.layout, self.method)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -160,9 +158,9 @@ def refit(
     focei for a fit by another. also: further parameters of `model` to estimate (coefficients of effects). Raises DataError,
     UnsupportedError.
     """
-    chosen = method or (start.method if start.method in METHODS else "focei")
-    if chosen not in METHODS:
-        raise UnsupportedError(f"method {chosen!r}: refits are by {', '.join(METHODS)}")
+    chosen = method or (start.method if start.method in SEARCHED else "focei")
+    if chosen not in SEARCHED:
+        raise UnsupportedError(f"method {chosen!r}: refits are by {', '.join(SEARCHED)}")
     kept = [s for s in subjects if s.id in set(start.ids)]
     if len(kept) != len(start.ids):
         raise DataError("not the subjects of the fit", column="subjects", remedy="give the subjects that were fitted")

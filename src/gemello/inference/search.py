@@ -11,11 +11,14 @@ from scipy.optimize import minimize
 
 from gemello.base.errors import DataError
 from gemello.engine.lanes import map_blocks
+from gemello.engine.plan import Plan
 from gemello.engine.solve import LINEAR
 from gemello.inference import fo, focei
 from gemello.inference.layout import Layout
 from gemello.inference.likelihood import Problem
+from gemello.model.contract import Model
 
+SEARCHED = ("fo", "foce", "focei", "laplace")  # methods with an exact gradient of their objective
 DECREMENT = 1e-4  # converged: a full Newton step would lower the objective by less than this
 NEAR = 0.02  # a step so short in all coordinates (2 % of most parameters) does not change the Hessian much
 CYCLES = 4  # quasi-Newton searches, each followed by Newton steps
@@ -29,16 +32,18 @@ def named(layout: Layout, x: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(layout.names, map(float, np.asarray(layout.natural(np.asarray(x, float)))), strict=True))
 
 
+def program_of(model: Model, plan: Plan, layout: Layout, method: str) -> Any:
+    """Program for `map_blocks` of a method in SEARCHED: objective, its gradient, etas and their decrement."""
+    return fo.program(model, plan, layout) if method == "fo" else focei.program(model, plan, layout, method)
+
+
 class Objective:
     """Objective and gradient at x; remembers the etas, from which the next search starts, and the trace."""
 
     def __init__(self, data: Problem, plan_layout: Layout, method: str, report: Report | None) -> None:
         plan = data.prepared.timeline.plan
         self.data, self.layout, self.report = data, plan_layout, report
-        first = method == "fo"
-        self.program = (
-            fo.program(data.model, plan, plan_layout) if first else focei.program(data.model, plan, plan_layout, method)
-        )
+        self.program = program_of(data.model, plan, plan_layout, method)
         self.etas = np.zeros((len(data.subjects), data.etas))
         self.best, self.calls = np.inf, 0
         self.trace: list[float] = []
