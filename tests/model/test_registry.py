@@ -35,7 +35,7 @@ number = 3
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_registered", {})
     yield
-    registry._packages.cache_clear()
+    registry.packages.cache_clear()
     registry._domain_models.cache_clear()
 
 
@@ -126,7 +126,7 @@ def test_a_domain_from_outside_comes_in_by_its_entry_point(tmp_path: Path, monke
     monkeypatch.syspath_prepend(tmp_path)
     entries = [EntryPoint(n, f"gemello_{n}", registry.GROUP) for n in ("ours", "broken", "gone")]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
-    registry._packages.cache_clear()
+    registry.packages.cache_clear()
     registry._domain_models.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,9 +1,15 @@
-"""Where the reference data for `validate` and the tests lie: outside the package, never copied into it."""
+"""Reference data for `validate` and the tests: where they lie (outside the package, never copied into it), rows read, rows shown."""
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Check = dict[str, Any]
 
 
 def reference_data(area: str) -> Path | None:
@@ -16,3 +22,33 @@ def reference_data(area: str) -> Path | None:
     here = (*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents)
     roots = [Path(chosen)] if chosen else [p / "shared" / "data" for p in here]
     return next((r / area for r in roots if (r / area).is_dir()), None)
+
+
+def check(name: str, value: float, reference: float, tolerance: float, source: str, relative: bool = False) -> Check:
+    """One row; a relative tolerance is stated as the absolute one that it means."""
+    limit = tolerance * abs(reference) if relative else tolerance
+    passed = bool(abs(value - reference) <= limit)  # NaN never passes
+    return {
+        "check": name,
+        "value": float(value),
+        "reference": float(reference),
+        "tolerance": limit,
+        "source": source,
+        "passed": passed,
+    }
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, as text."""
+    with path.open(newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def columns(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a CSV file of numbers; "." and nothing are NaN."""
+    table = rows(path)
+
+    def column(name: str) -> np.ndarray:
+        return np.array([np.nan if r[name] in (".", "") else float(r[name]) for r in table])
+
+    return {name: column(name) for name in table[0]}

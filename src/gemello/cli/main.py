@@ -16,9 +16,11 @@ import typer
 from gemello.base.errors import GemelloError
 from gemello.base.version import __version__
 from gemello.cli import diagnostics, domains, fit, models, output, simulate, twin
+from gemello.cli.groups import Commands
 
 app = typer.Typer(
     name="gemello",
+    cls=Commands,
     help="Digital twins in biology and medicine.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = output.show_warning
-            status = typer.main.get_command(app).main(arguments, prog_name="gemello", standalone_mode=False)
+            status = typer.main.get_command(app).main(arguments, prog_name="gemello", standalone_mode=False, obj=output)
         sys.stdout.flush()
     except GemelloError as e:
         _end(f"error: {e}", e.exit_status, e)

@@ -19,7 +19,7 @@ class Reduced:
 
     def __init__(self, system: Any, kept: Sequence[int]) -> None:
         self.system, self.kept = system, tuple(kept)
-        self.outputs, self.signal_type = system.outputs, system.signal_type
+        self.outputs, self.signal_type, self.coupled = system.outputs, system.signal_type, system.coupled
         names = system.state_type._fields
         make: Any = namedtuple  # noqa: PYI024  (names are data here)
         self.state_type = make("State", [names[i] for i in kept])
@@ -37,6 +37,12 @@ class Reduced:
 
     def derivative(self, t: Any, y: Any, p: Any, u: Any) -> Any:
         return self._part(self.system.derivative(t, self._whole(y), p, u))
+
+    def relaxation(self, t: Any, y: Any, p: Any, u: Any) -> Any:
+        return self._part(self.system.relaxation(t, self._whole(y), p, u))
+
+    def coupling(self, t: Any, y: Any, p: Any, u: Any) -> Any:
+        return self.system.coupling(t, self._whole(y), p, u)
 
     def observe(self, t: Any, y: Any, p: Any, u: Any) -> Any:
         return self.system.observe(t, self._whole(y), p, u)

@@ -12,10 +12,11 @@ from gemello.engine import adaptive, dense
 from gemello.engine.events import Actions, Held, act, resolve
 from gemello.engine.plan import END, NONE, PAD, START, STEADY, STEADY_RATE, Plan, Repeats, Slots, Solved
 from gemello.engine.reduce import reduced
-from gemello.engine.solvers import auto, rodas5p
+from gemello.engine.solvers import auto, grl2, rodas5p
 from gemello.engine.solvers.dependence import dependence
 from gemello.engine.solvers.linear import expm_propagator
 from gemello.engine.solvers.repeated import reach, repeated
+from gemello.engine.solvers.rush_larsen import Coupled
 
 LINEAR = ("closed", "expm")
 
@@ -247,7 +248,24 @@ def _stepper(system: Any, plan: Plan, p: Any) -> Any:
             return type(y)(*(v + r for v, r in zip(d, held.rates, strict=True)))
 
         return adaptive.advance_reading(
-            rhs, t, dt, y, control, reader, reading, method=plan.method, rtol=plan.rtol, atol=plan.atol, max_steps=plan.max_steps
-        )
+            rhs, t, dt, y, control, reader, reading, method=plan.method, rtol=plan.rtol, atol=plan.atol,
+            max_steps=plan.max_steps, equations=_local(system, rhs, row, u) if plan.method == "rush_larsen" else None,
+        )  # fmt: skip
 
     return adapt
+
+
+def _local(system: Any, rhs: Any, p: Any, u: Any) -> grl2.Equations:
+    """The equations with their relaxation rates and the matrices of states that hold one another, states in one array."""
+    names = system.state_type._fields
+    groups = [tuple(names.index(n) for n in group) for group in system.coupled]
+
+    def equations(t: Any, y: Any) -> grl2.Local:
+        fill = lambda v: jnp.broadcast_to(jnp.asarray(v, y.dtype), y.shape[1:])  # noqa: E731
+        state = system.state_type(*y)
+        slope = jnp.stack([*map(fill, rhs(t, state))])
+        relaxation = jnp.stack([*map(fill, system.relaxation(t, state, p, u))])
+        matrices = system.coupling(t, state, p, u) if groups else ()
+        return grl2.Local(slope, relaxation, tuple(Coupled(g, m) for g, m in zip(groups, matrices, strict=True)))
+
+    return equations

@@ -13,7 +13,8 @@ Roles of the arguments:
     cov    covariates: NamedTuple with the names of `covariates`
 
 A model supplies `derivative` (mechanistic) or `advance` (discrete or learned). A linear model adds `propagator` (closed
-form) or `matrix` (solved by the matrix exponential); the contract tests hold these against `derivative`.
+form) or `matrix` (solved by the matrix exponential); the contract tests hold these against `derivative`. A model of ion channels
+adds `relaxation`, and `coupling` for Markov channels: then its many stiff states are solved without their Jacobian.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class Model(abc.ABC):
     parameters: ParameterTable
     card: Card
     unit_literals: str = ""  # why equations hold numbers with units (a fit of ion channels): they are not checked by rescaling
-    method: str = "auto"  # auto, closed, expm, tsit5, rodas5p, discrete
+    coupled: tuple[tuple[str, ...], ...] = ()  # groups of states that hold one another, as `coupling` says
+    method: str = "auto"  # auto, closed, expm, tsit5, rodas5p, rush_larsen, discrete
     tolerances: tuple[float, float] = (1e-6, 1e-8)  # relative, absolute (in the states' units)
 
     # ---- equations -------------------------------------------------------------------------------------------------
@@ -145,6 +147,15 @@ class Model(abc.ABC):
 
     def matrix(self, p: Any) -> tuple[tuple[Any, ...], ...]:
         """System matrix A of y' = A y + rates, as rows of scalars (0.0 where structurally zero)."""
+        raise NotImplementedError
+
+    def relaxation(self, t: Any, y: State, p: Any, u: Any) -> State:
+        """How fast each state by itself returns (1/time, at most 0): the diagonal of the derivative's Jacobian, for a gate −1/τ, or
+        an estimate; 0.0 where the state is slow. For the method rush_larsen; it decides on stability, not on the solution."""
+        raise NotImplementedError
+
+    def coupling(self, t: Any, y: State, p: Any, u: Any) -> tuple[tuple[tuple[Any, ...], ...], ...]:
+        """For each group x of `coupled`, M of x' = M x as rows of scalars (1/time; 0.0 where structurally zero)."""
         raise NotImplementedError
 
     def advance(self, t: Any, dt: Any, y: State, p: Any, u: Any) -> State:
@@ -191,11 +202,14 @@ class Model(abc.ABC):
         return {n: self.parameters[n].unit for n in self.parameters.theta_names}
 
     def has(self, equation: str) -> bool:
-        """Whether this model supplies the optional equation (`derivative`, `propagator`, `matrix`, `advance`)."""
+        """Whether this model supplies the optional equation (`derivative`, `propagator`, `matrix`, `relaxation`, `coupling`,
+        `advance`)."""
         return getattr(type(self), equation) is not getattr(Model, equation)
 
     def default_method(self) -> str:
         """The solver that `method` means: the most exact that the model allows where it says auto."""
+        if self.method == "rush_larsen" and not self.has("relaxation"):
+            raise ModelError(f"model {self.name}: method 'rush_larsen' without `relaxation`; write it, or take method 'auto'")
         if self.method != "auto":
             return self.method
         for equation, method in (("propagator", "closed"), ("matrix", "expm"), ("derivative", "auto"), ("advance", "discrete")):

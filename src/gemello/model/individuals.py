@@ -69,12 +69,15 @@ def residual_sd(model: Model, output: int, f: Any, sigma: Mapping[str, Any], p: 
             f"model {model.name}: output {model.outputs[output].name} has no residual error, so it cannot be observed"
         )
     if r.sd is not None:
-        if p is None:
+        try:
+            return r.sd(f, p, sigma)
+        except AttributeError:
+            if p is not None:
+                raise
             raise UnsupportedError(
                 f"model {model.name}, output {model.outputs[output].name}: its residual error is a function of the individual "
                 "parameters, which are not known here; use a standard form"
-            )
-        return r.sd(f, p, sigma)
+            ) from None
     a = sigma[r.additive] if r.additive else 0.0
     b = sigma[r.proportional] if r.proportional else 0.0
     if r.form == "lognormal":

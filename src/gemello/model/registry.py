@@ -7,6 +7,7 @@ A domain is a package named by an entry point of the group `gemello.domains` (th
     benchmark.cases()    generator of dictionaries case, ours, peer, peer_version, unit, ratio, bar
     demo.run(output, seed, progress)   shows the domain at work; calls progress(text) at each step, gives the
                          report's path and the result in a few lines
+    commands.app         a typer application: `gemello DOMAIN …`; its commands get `gemello.cli.output` as `context.obj`
 """
 
 from __future__ import annotations
@@ -122,20 +123,20 @@ def _module_of(path: Path, changed: int) -> ModuleType:
 # ---- domains -----------------------------------------------------------------------------------------------------------
 def domains() -> list[str]:
     """Names of all domains. Imports none of them."""
-    return sorted(_packages())
+    return sorted(packages())
 
 
 def domain(name: str, part: str = "") -> ModuleType:
     """The package of a domain, or its module `part` (registry, validate, benchmark, demo). Raises ModelError."""
-    packages = _packages()
-    if name not in packages:
-        raise ModelError(f"no domain {name!r}; {_near(name, packages, 'domain')}")
-    wanted = f"{packages[name]}.{part}" if part else packages[name]
+    homes = packages()
+    if name not in homes:
+        raise ModelError(f"no domain {name!r}; {_near(name, homes, 'domain')}")
+    wanted = f"{homes[name]}.{part}" if part else homes[name]
     try:
         return import_module(wanted)
     except ModuleNotFoundError as e:
         if e.name == wanted:
-            raise ModelError(f"domain {name!r} has no {part or 'package'} ({wanted}); {_offers(packages[name])}") from None
+            raise ModelError(f"domain {name!r} has no {part or 'package'} ({wanted}); {_offers(homes[name])}") from None
         raise ModelError(f"domain {name!r}: {wanted} needs the package {e.name}, which is not installed; install it") from e
 
 
@@ -150,8 +151,8 @@ def benchmark(name: str) -> list[dict[str, Any]]:
 
 
 @cache
-def _packages() -> dict[str, str]:
-    """Dotted package of each domain, by name."""
+def packages() -> dict[str, str]:
+    """Dotted package of each domain, by name. Imports none of them."""
     found = {e.name: e.value for e in entry_points(group=GROUP)}
     if not any(v.startswith("gemello.") for v in found.values()):  # run from the source tree, without an installation
         home = import_module("gemello.domains")
@@ -163,8 +164,8 @@ def _packages() -> dict[str, str]:
 def _domain_models() -> dict[str, str]:
     """ "module:attribute" of every model of every domain, by name."""
     found: dict[str, str] = {}
-    packages = _packages()
-    for name in sorted(packages, key=lambda n: (not packages[n].startswith("gemello."), n)):  # the built-in ones keep their names
+    homes = packages()
+    for name in sorted(homes, key=lambda n: (not homes[n].startswith("gemello."), n)):  # the built-in ones keep their names
         try:
             table = dict(domain(name, "registry").MODELS)
         except Exception as e:  # one broken package must not take the others away

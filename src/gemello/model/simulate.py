@@ -20,7 +20,7 @@ from gemello.model.individuals import bound_arrays, covariate_arrays, individual
 from gemello.model.schedule import Schedule, Subject, check_subjects
 from gemello.model.timeline import Timeline, compile_timeline
 
-METHODS = ("closed", "expm", "auto", "tsit5", "rodas5p", "discrete")
+METHODS = ("closed", "expm", "auto", "tsit5", "rodas5p", "rush_larsen", "discrete")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _to_depth(v: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
 
 def _method(model: Model, method: str | None) -> str:
     chosen = method or model.default_method()
-    need = {"closed": "propagator", "expm": "matrix", "discrete": "advance"}.get(chosen, "derivative")
+    need = {"closed": "propagator", "expm": "matrix", "discrete": "advance", "rush_larsen": "relaxation"}.get(chosen, "derivative")
     if chosen not in METHODS or not model.has(need):
         raise UnsupportedError(f"model {model.name}: method {chosen!r} needs `{need}`; use {model.default_method()!r}")
     return chosen
@@ -277,7 +277,7 @@ def simulate(
     values: population parameters that differ from the table's, scalars or (subjects,). covariates: constant ones, likewise, in
     place of columns of the schedules. etas: (subjects, etas) deviations of the
     individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5,
-    rodas5p, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
+    rodas5p, rush_larsen, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
     outputs: names of the outputs wanted, all by default. states: whether the states are wanted too.
 
     Raises DataError, ModelError, UnsupportedError. A lane that cannot be solved is listed in `failures`.

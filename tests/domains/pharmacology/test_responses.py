@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gemello.base.reference import Check
 from gemello.domains.pharmacology.authorities import responses
-from gemello.domains.pharmacology.authorities.common import Check
 from gemello.domains.pharmacology.authorities.responses_courses import COURSES, errors
 from gemello.domains.pharmacology.responses import MODELS
 from gemello.domains.pharmacology.target_binding.equations import free

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from gemello.base.reference import check
 from gemello.cli.domains import CHECK
 from gemello.domains.pharmacology import validate
 from gemello.domains.pharmacology.authorities import fits, records, twins
-from gemello.domains.pharmacology.authorities.common import check
 
 
 def well_formed(rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gemello.base.reference import reference_data
+from gemello.base.reference import Check, reference_data
 from gemello.domains.pharmacology.authorities import (
     calibration,
     diagnostics,
@@ -20,7 +20,6 @@ from gemello.domains.pharmacology.authorities import (
     twins,
     wang2007,
 )
-from gemello.domains.pharmacology.authorities.common import Check
 
 # Parts that read reference data, by what is said where there are none; and parts that bring their own.
 WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from gemello.base.random import generator
-from gemello.domains.pharmacology.authorities.common import Check, check
+from gemello.base.reference import Check, check
 from gemello.domains.pharmacology.goti2018.model import vancomycin
 from gemello.domains.pharmacology.one_compartment.model import iv
 from gemello.inference import ensemble, nuts, sbc

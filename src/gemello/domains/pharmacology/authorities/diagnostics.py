@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemello.domains.pharmacology.authorities.common import Check, check, columns
+from gemello.base.reference import Check, check, columns
 from gemello.formats import nonmem
 from gemello.inference.bootstrap import bootstrap
 from gemello.inference.covariates import stepwise

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.domains.pharmacology.authorities.common import Check, check
+from gemello.base.reference import Check, check
 from gemello.domains.pharmacology.goti2018.model import vancomycin
 from gemello.model.population import PopulationParameters
 from gemello.model.schedule import Schedule

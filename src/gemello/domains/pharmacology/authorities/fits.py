@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gemello.domains.pharmacology.authorities.common import Check, check, columns, rows, theoph
+from gemello.base.reference import Check, check, columns, rows
+from gemello.domains.pharmacology.authorities.common import theoph
 from gemello.domains.pharmacology.one_compartment.model import oral as pk1_oral
 from gemello.domains.pharmacology.phenobarbital_neonate.model import pheno
 from gemello.domains.pharmacology.theophylline.model import first_order as theoph_fo

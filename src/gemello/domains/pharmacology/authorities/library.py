@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.domains.pharmacology.authorities.common import Check, check
+from gemello.base.reference import Check, check
 from gemello.domains.pharmacology.authorities.library_cases import Case, cases
 from gemello.domains.pharmacology.authorities.pkpdsim import Reference
 from gemello.engine.lanes import precision

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import expm
 
-from gemello.domains.pharmacology.authorities.common import Check, check, rows, theoph
+from gemello.base.reference import Check, check, rows
+from gemello.domains.pharmacology.authorities.common import theoph
 from gemello.domains.pharmacology.physiology import partition
 from gemello.domains.pharmacology.physiology.drugs import drug
 from gemello.domains.pharmacology.physiology.model import POULIN, RODGERS, WholeBody, mavoglurant, poulin, rodgers, wholebody

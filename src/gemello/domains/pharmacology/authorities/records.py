@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemello.domains.pharmacology.authorities.common import Check, check, columns, rows
+from gemello.base.reference import Check, check, columns, rows
 from gemello.domains.pharmacology.one_compartment.model import oral as pk1_oral
 from gemello.formats import nonmem
 from gemello.model.schedule import Schedule, Subject

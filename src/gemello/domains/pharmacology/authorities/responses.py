@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import least_squares
 
-from gemello.domains.pharmacology.authorities.common import Check, check, rows
+from gemello.base.reference import Check, check, rows
 from gemello.domains.pharmacology.authorities.responses_courses import errors
 from gemello.domains.pharmacology.responses import MODELS
 from gemello.domains.pharmacology.warfarin.model import pk as warfarin_pk

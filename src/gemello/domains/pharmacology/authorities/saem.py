@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gemello.base.reference import Check, check, rows
 from gemello.domains.pharmacology.authorities import simulated
-from gemello.domains.pharmacology.authorities.common import Check, check, rows, theoph
+from gemello.domains.pharmacology.authorities.common import theoph
 from gemello.domains.pharmacology.theophylline.model import oral as theoph_oral
 from gemello.domains.pharmacology.warfarin.model import pk as warfarin_pk
 from gemello.inference.population import fit

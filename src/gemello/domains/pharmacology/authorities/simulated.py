@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.domains.pharmacology.authorities.common import columns
+from gemello.base.reference import columns
 from gemello.domains.pharmacology.michaelis_menten import model as saturable
 from gemello.domains.pharmacology.one_compartment import model as one
 from gemello.domains.pharmacology.two_compartment import model as two

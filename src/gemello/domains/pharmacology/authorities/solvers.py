@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from gemello.domains.pharmacology.authorities.common import Check, check
+from gemello.base.reference import Check, check
 from gemello.domains.pharmacology.target_mediated.model import tmdd
 from gemello.domains.pharmacology.two_compartment.model import oral as pk2_oral
 from gemello.model.schedule import Schedule

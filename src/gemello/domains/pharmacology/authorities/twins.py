@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gemello.domains.pharmacology.authorities.common import Check, check
+from gemello.base.reference import Check, check
 from gemello.domains.pharmacology.goti2018.model import vancomycin
 from gemello.model.schedule import Schedule
 from gemello.twin.calibration import calibrate

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemello.domains.pharmacology.authorities.common import Check, check, columns, rows
+from gemello.base.reference import Check, check, columns, rows
 from gemello.inference.ensemble import population_of
 from gemello.inference.evaluate import objective
 from gemello.inference.likelihood import problem

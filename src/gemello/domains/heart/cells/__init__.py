@@ -1,0 +1,1 @@
+"""Ventricular cell models, one folder each."""

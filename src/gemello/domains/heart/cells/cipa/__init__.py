@@ -1,0 +1,1 @@
+"""The CiPA version of the O'Hara-Rudy cell."""

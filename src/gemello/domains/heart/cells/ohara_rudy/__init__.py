@@ -1,0 +1,1 @@
+"""O'Hara-Rudy 2011 ventricular cells."""

@@ -1,0 +1,1 @@
+"""ToR-ORd (Tomek 2019; dynamic chloride: Tomek 2020): endo, epi, mid."""

@@ -1,0 +1,46 @@
+"""docs/heart-drugs.md: its blocks run in order in an empty folder and print what stands below them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from gemello.domains.heart.drugs.drug import CHANNELS
+from gemello.domains.heart.drugs.vintage import NAMES, empty
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "heart-drugs.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    shown, compared = "", 0
+    for language, file, text in FENCES:
+        if file:
+            Path(file).write_text(text, encoding="utf-8")
+        elif language == "python":
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(text, "heart-drugs.md", "exec"), names)
+            shown = out.getvalue()
+        elif language == "text":
+            assert shown == text
+            compared += 1
+    assert compared == 3
+
+
+def test_its_tables_are_true() -> None:
+    for name in NAMES:
+        (row,) = re.findall(rf"^\| `{name}` \| \d+ \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
+        vintage = empty(name)
+        assert row[1] == (", ".join(f"{t:g}" for t in vintage.thresholds) if vintage.thresholds else "none")
+        channels = "INa, INaL, ICaL" if name == "lab2020" else "also Ito, IKs, IK1"
+        assert row[0] == channels
+        assert ("Ito" in vintage.channels) == (name != "lab2020")
+    assert f"Channels are {', '.join(CHANNELS[:-1])} and {CHANNELS[-1]}." in PAGE
