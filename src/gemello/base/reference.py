@@ -1,4 +1,4 @@
-"""Reference data for `validate` and the tests: where they lie (outside the package, never copied into it), rows read, rows shown."""
+"""Reference data for `validate` and the tests: where they lie (outside the package, never copied into it), and checks on them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def simulate(
     column: Column = [],  # noqa: B006
     observed: Observed = [],  # noqa: B006
     method: Annotated[
-        str | None, typer.Option(help="closed, expm, tsit5, rodas5p, auto or discrete; the model's own by default.")
+        str | None, typer.Option(help="closed, expm, tsit5, rodas5p, rush_larsen, auto or discrete; the model's own by default.")
     ] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance of the adaptive methods.")] = None,
     population: Annotated[bool, typer.Option("--population", help="Draw individuals and residual errors (column DV).")] = False,

@@ -134,14 +134,14 @@ def advance_reading(
     walk, clock, control = _begin(f, t0, dt, old, control, rtol, atol)
     wanted = reader.wanted if reader is not None else ()
     if equations is not None and stacked:
-        phases = [_rush_larsen(equations, t0, clock, rtol, atol, max_steps, wanted)]
+        phases: Sequence[Callable[[_Walk], _Walk]] = [_rush_larsen(equations, t0, clock, rtol, atol, max_steps, wanted)]
     else:
         phases = _phases(f, t0, clock, method, rtol, atol, max_steps, wanted)
 
     def go_on(carry: tuple[_Walk, Any]) -> tuple[_Walk, Any]:
         w, r = carry
         if reader is not None:
-            w = w._replace(log=dense.begin(r.log, w.s, w.y[0] if stacked else w.y, wanted))
+            w = w._replace(log=dense.begin(r.log, w.s, tuple(w.y[0]) if stacked else w.y, wanted))
         w = phases[0](w) if len(phases) == 1 else lax.cond(w.votes[0], phases[1], phases[0], w)
         if reader is not None:
             r = dense.read_out(r._replace(log=w.log), reader, w.s, t0, clock)
@@ -267,8 +267,9 @@ def _rush_larsen(
         new = _go_on(w, now, last, square <= 1, factor, (step.y,), w.slope, max_steps)
         if new.log is None:
             return new
-        none = jnp.zeros_like(step.y)
-        return new._replace(log=dense.note(new.log, new.s, new.y[0], dense.Bend(step.bend, none, none), wanted))
+        none = (jnp.zeros_like(clock),) * len(old)
+        bend = dense.Bend(tuple(step.bend), none, none)
+        return new._replace(log=dense.note(new.log, new.s, tuple(new.y[0]), bend, wanted))
 
     def room(w: _Walk) -> Any:
         return True if w.log is None else w.log.taken < dense.CAPACITY

@@ -25,11 +25,13 @@ KNOWN = "0.10."
 # fmt: off
 PLAIN = frozenset({
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bitcast_convert_type",
-    "broadcast_in_dim", "cbrt", "ceil", "clamp", "concatenate", "convert_element_type", "copy", "cos", "cosh", "custom_jvp_call", "div",
+    "broadcast_in_dim", "cbrt", "ceil", "clamp", "concatenate", "convert_element_type", "copy", "cos", "cosh", "custom_jvp_call",
+    "div",
     "dynamic_slice", "dynamic_update_slice", "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "iota",
     "is_finite", "jit", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "not",
     "optimization_barrier", "or", "pjit", "pow", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_sum", "rem",
-    "reshape", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "slice", "sqrt", "square", "squeeze", "stack", "stop_gradient",
+    "reshape", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "slice", "sqrt", "square", "squeeze", "stack",
+    "stop_gradient",
     "sub", "tan", "tanh", "while", "xor",
 })
 # fmt: on

@@ -64,9 +64,7 @@ class Watch(Protocol):
     def begin(self, y: Array) -> Any:
         """Marks at the start of a beat."""
 
-    def note(
-        self, marks: Any, time: Array, h: Array, old: Array, new: Array, here: Point, ratio: Array
-    ) -> Any:
+    def note(self, marks: Any, time: Array, h: Array, old: Array, new: Array, here: Point, ratio: Array) -> Any:
         """Marks after the step from `time` to time + h, from state old to new; `here` is what the equations said at `time`."""
 
     def keep(self, kept: Any, marks: Any, beat: Array) -> Any:
@@ -135,9 +133,7 @@ def walk(
         size = jnp.where(finite, size * (1.0 / accuracy.tolerance), 1e12)
         ok = finite & ((size <= REPEAT) | (h <= SHORTEST))
         lost = on & ~finite & (h <= SHORTEST)
-        factor = jnp.where(
-            (w.before > 0) | ~finite, jnp.clip(SAFETY * lax.rsqrt(jnp.maximum(size, 1e-6)), SHRINK, GROW), GROW
-        )
+        factor = jnp.where((w.before > 0) | ~finite, jnp.clip(SAFETY * lax.rsqrt(jnp.maximum(size, 1e-6)), SHRINK, GROW), GROW)
         move = ok & on
         time = jnp.where(last, stop, w.time + h)
         marks = watch.note(w.marks, w.time, h, w.y, new, here, ratio)

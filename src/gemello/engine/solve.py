@@ -35,7 +35,8 @@ def solve(
     """Outputs of one block at its records; `outputs` picks some by index, `states` adds the states.
 
     system: supplies `initial`, `observe` and, by method, `propagator`, `matrix`, `derivative` or `advance` (the contract's
-    equations) and the types `state_type`, `signal_type`. p: individual parameters, entries (lanes,) or (records, lanes).
+    equations; for rush_larsen also `relaxation`, `coupled` and `coupling`) and the types `state_type`, `signal_type`. p:
+    individual parameters, entries (lanes,) or (records, lanes).
     records: (records, lanes) or (records, 1), the slot at which each record is read out.
     """
     lanes = max(v.shape[-1] for v in (*jax.tree.leaves(p), *slots))

@@ -217,9 +217,12 @@ def _is_number(text: str) -> bool:
 
 def _frame(body: bytes, columns: int, source: str) -> pl.DataFrame:
     schema: dict[str, Any] = {str(i): pl.String for i in range(columns)}
+    named = body[:1] == b"x"  # "x^" begins a compressed file, too: a line of names before it says that this is none
     try:
-        return pl.read_csv(body, has_header=False, schema=schema, infer_schema=False)
-    except pl.exceptions.PolarsError as e:
+        return pl.read_csv(
+            ",".join(schema).encode() + b"\n" + body if named else body, has_header=named, schema=schema, infer_schema=False
+        )
+    except (pl.exceptions.PolarsError, OSError) as e:
         reason = " ".join(str(e).split())[:100]
         raise DataError(f"not CSV: {reason}", source=source, remedy="save the file as plain CSV") from None
 

@@ -34,6 +34,7 @@ _IN_ORDER: tuple[Callable[[Probe], str], ...] = (
     equations.elementwise,
     equations.closed_form,
     equations.matrix,
+    equations.coupling,
     conservation.balance,
     conservation.balance_over_time,
     solutions.gradients,

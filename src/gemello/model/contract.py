@@ -150,8 +150,8 @@ class Model(abc.ABC):
         raise NotImplementedError
 
     def relaxation(self, t: Any, y: State, p: Any, u: Any) -> State:
-        """How fast each state by itself returns (1/time, at most 0): the diagonal of the derivative's Jacobian, for a gate −1/τ, or
-        an estimate; 0.0 where the state is slow. For the method rush_larsen; it decides on stability, not on the solution."""
+        """How fast each state by itself returns (1/time, at most 0), for the method rush_larsen: the diagonal of the derivative's
+        Jacobian (for a gate −1/τ) or an estimate; 0.0 where the state is slow. Stability rests on it, not the solution."""
         raise NotImplementedError
 
     def coupling(self, t: Any, y: State, p: Any, u: Any) -> tuple[tuple[tuple[Any, ...], ...], ...]:

@@ -148,7 +148,9 @@ def _to_depth(v: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
 
 def _method(model: Model, method: str | None) -> str:
     chosen = method or model.default_method()
-    need = {"closed": "propagator", "expm": "matrix", "discrete": "advance", "rush_larsen": "relaxation"}.get(chosen, "derivative")
+    need = {"closed": "propagator", "expm": "matrix", "discrete": "advance", "rush_larsen": "relaxation"}.get(
+        chosen, "derivative"
+    )
     if chosen not in METHODS or not model.has(need):
         raise UnsupportedError(f"model {model.name}: method {chosen!r} needs `{need}`; use {model.default_method()!r}")
     return chosen
@@ -276,9 +278,9 @@ def simulate(
     model: any model that meets the contract. subjects: subjects, or one schedule for all lanes of `values` and `covariates`.
     values: population parameters that differ from the table's, scalars or (subjects,). covariates: constant ones, likewise, in
     place of columns of the schedules. etas: (subjects, etas) deviations of the
-    individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5,
-    rodas5p, rush_larsen, auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the adaptive methods.
-    outputs: names of the outputs wanted, all by default. states: whether the states are wanted too.
+    individuals, 0 by default. bind: parameters read from data columns, record by record. method: closed, expm, tsit5, rodas5p,
+    rush_larsen (needs `relaxation`), auto (by stiffness) or discrete; the model's own by default. rtol, atol: tolerances of the
+    adaptive methods. outputs: names of the outputs wanted, all by default. states: whether the states are wanted too.
 
     Raises DataError, ModelError, UnsupportedError. A lane that cannot be solved is listed in `failures`.
     """

@@ -17,7 +17,9 @@ Array = Any
 
 LEVELS = (0.3, 0.5, 0.9)
 EAD_WINDOW = (0.3, 0.9)  # fractions of repolarisation between which a rising potential is an early afterdepolarisation
+EAD_AFTER = 100.0  # ms after the steepest rise: before, what rises is the dome after the notch of phase 1
 EAD_RISE = 0.01  # mV/ms: what rises by less is the plateau's own dome
+UNREPOLARISED = -40.0  # mV: a beat that starts above it follows one that did not repolarise (Passini 2017, Front Physiol 8:668)
 
 
 class Marks(NamedTuple):
@@ -58,20 +60,17 @@ class Biomarkers:
             v, v, zero, zero, zero, (never,) * len(LEVELS), zero - 1e3, zero, zero, zero, zero, ca, ca, zero, zero, never, never
         )
 
-    def note(
-        self, m: Marks, time: Array, h: Array, old: Array, new: Array, here: Point, ratio: Array
-    ) -> Marks:
+    def note(self, m: Marks, time: Array, h: Array, old: Array, new: Array, here: Point, ratio: Array) -> Marks:
         """A step's share."""
         v0, v1, dv = old[self.voltage], new[self.voltage], here.slope[self.voltage]
         c0, c1, dc = old[self.calcium], new[self.calcium], here.slope[self.calcium]
         faster, higher = dv > m.steepest, v1 > m.peak
         peak = jnp.where(higher, v1, m.peak)
         height = peak - m.rest
-        crossings = tuple(
-            _crossing(was, time, h, v0, v1, peak - x * height) for x, was in zip(LEVELS, m.crossings, strict=True)
-        )
+        crossings = tuple(_crossing(was, time, h, v0, v1, peak - x * height) for x, was in zip(LEVELS, m.crossings, strict=True))
         first, last = EAD_WINDOW
         window = (v0 < peak - first * height) & (v0 > peak - last * height) & ~higher & (m.peak_time > 0) & (time > m.peak_time)
+        window &= time > m.steepest_time + EAD_AFTER
         c_faster, c_peak = dc > m.calcium_steepest, jnp.maximum(c1, m.calcium_peak)
         depth = c_peak - m.calcium_rest
         (current,) = here.seen

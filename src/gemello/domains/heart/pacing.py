@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemello.base.errors import ModelError
-from gemello.domains.heart.biomarkers import LEVELS, EAD_RISE, Biomarkers, Marks
+from gemello.domains.heart.biomarkers import EAD_RISE, LEVELS, UNREPOLARISED, Biomarkers, Marks
 from gemello.domains.heart.cells.cell import CellModel
 from gemello.engine import paced
 from gemello.engine.lanes import cut, map_blocks, precision
@@ -22,12 +22,13 @@ from gemello.engine.solvers.rush_larsen import Coupled
 BLOCK = 64  # lanes of a block; its states stay in a core's cache
 TOLERANCE = 1e-3  # APD90 within 0.1 ms of a tight run (tests)
 FIRST = 0.005  # ms: the step after an edge of the stimulus
-LONGEST = 1.0  # ms: beyond it the exchange of ions between cytosol and subspace (2 ms) is not seen, and sodium drifts
+MOST_POINTS = 1_000_000  # of a trace
+LONGEST = 1.0  # ms: beyond it the exchange of ions between cytosol and subspace (2 ms) is lost, and sodium drifts
 Values = Mapping[str, Any]
 
 
 class Trace(NamedTuple):
-    """The last beat on a grid: time (points,) in ms from its start; voltage (lanes, points) in mV; calcium (lanes, points) in mM."""
+    """The last beat on a grid: time (points,) in ms from its start; voltage in mV and calcium in mM, (lanes, points)."""
 
     time: np.ndarray
     voltage: np.ndarray
@@ -65,56 +66,108 @@ def pace(
     tolerance: float = TOLERANCE,
     trace: float | None = None,
     block: int = BLOCK,
+    room: int = 0,
 ) -> Paced:
     """Pace cells of `model` for `beats` beats at `cycle_length` ms.
 
     parameters: name -> value or (lanes,) values in place of the table's. state: State with entries (lanes,) to start from; the
     published initial state by default. tolerance: error of a step in units of the states' scales. trace: the last beat is given
-    on a grid of so many ms. Raises ModelError for an unknown parameter or one out of its range.
+    on a grid of so many ms. room: cells for which the program is made, where there are fewer now (each size is compiled anew).
+    Raises ModelError for an unknown parameter or one out of its range.
     """
+    if dtype not in ("float64", "float32") or not 0.0 < values(model, "tolerance", tolerance)[0] <= 1.0:
+        raise ModelError(
+            f"{model.name}: tolerance {tolerance:g} in {dtype}; give a tolerance of 1e-5 to 1e-2 and float64 or float32"
+        )
+    if block < 1:
+        raise ModelError(f"{model.name}: blocks of {block} cells; give at least 1")
     given = _checked(model, parameters or {}, cycle_length, beats)
-    lanes = max([v.size for v in given.values()] + ([np.asarray(state[0]).size] if state is not None else []))
+    if state is not None:
+        state = _state(model, state, {v.size for v in given.values()})
+    lanes = max([v.size for v in given.values()] + [v.size for v in state or ()])
     period = given.pop("")
+    if trace is not None and not 0 < values(model, "trace", trace)[0] <= period.max() <= MOST_POINTS * trace:
+        raise ModelError(f"{model.name}: a trace every {trace} ms; give a step above 0, up to the cycle length, such as 1.0")
     with precision(dtype):
         kind = jnp.float64 if dtype == "float64" else jnp.float32
         shared, each = _split(model, given, lanes)
         each[""] = np.broadcast_to(period, lanes)
         if state is not None:
             each["state"] = tuple(np.broadcast_to(np.asarray(v), lanes) for v in state)
-        shared |= {"beats": float(beats), "tolerance": tolerance}
+        places = max(lanes, room)
+        size = min(block, _share(places))
+        fill = _power(-(-places // size)) * size - lanes
+        each["beats"] = np.full(lanes, float(beats))
+        each = jax.tree.map(lambda v: np.concatenate([v, np.repeat(v[-1:], fill)]), each)
+        each["beats"][lanes:] = 0.0  # those that fill up cost nothing
+        shared |= {"tolerance": tolerance}
         points = round(float(period.max()) / trace) if trace else 0
         if trace:
             shared["trace"] = np.arange(1, points + 1) * trace
         shared, each = jax.tree.map(lambda v: np.asarray(v, kind), (shared, each))
-        program = _program(model, tuple(sorted(n for n in each if n not in ("", "state"))), state is not None, bool(trace))
-        out = map_blocks(program, shared, cut(each, lanes, min(block, _share(lanes))))
-        return _result(model, period, beats, out, trace, points)
+        own = ("", "state", "beats")
+        program = _program(model, tuple(sorted(n for n in each if n not in own)), state is not None, bool(trace))
+        out = map_blocks(program, shared, cut(each, lanes + fill, size))
+        return _result(model, period, beats, jax.tree.map(lambda v: v[:lanes], out), trace, points)
 
 
 def _share(lanes: int) -> int:
-    """No device idle while there are lanes; a power of two, for every size of block is a program of its own."""
-    return 1 << (max(8, -(-lanes // len(jax.devices()))) - 1).bit_length()
+    """No device idle while there are lanes. A power of two, as is the number of blocks: every shape is a program of its own."""
+    return _power(max(8, -(-lanes // len(jax.devices()))))
+
+
+def _power(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
 
 
 def _checked(model: CellModel, parameters: Values, cycle_length: Any, beats: int) -> dict[str, np.ndarray]:
     """All values as arrays; "" is the cycle length. Raises ModelError."""
-    if beats < 1:
-        raise ModelError(f"{model.name}: {beats} beats; give at least 1")
-    values = {"": np.atleast_1d(np.asarray(cycle_length, float))}
-    if not np.all(np.isfinite(values[""]) & (values[""] >= 50.0)):
+    check_beats(model, beats)
+    given = {"": values(model, "cycle length", cycle_length)}
+    if not np.all(np.isfinite(given[""]) & (given[""] >= 50.0)):
         raise ModelError(f"{model.name}: cycle length {cycle_length}; give at least 50 ms")
     for name, v in parameters.items():
         row = model.parameters[name]
-        values[name] = np.atleast_1d(np.asarray(v, float))
-        bad = ~((values[name] >= row.lower) & (values[name] <= row.upper))
-        if np.any(bad):
+        if name not in model.theta_type._fields:
             raise ModelError(
-                f"{model.name}: {name} = {values[name][bad][0]:g} {row.unit}; give {row.lower:g} to {row.upper:g}"
+                f"{model.name}: {name} is fixed in the equations; give {', '.join(model.varied)} or other parameters"
             )
-    sizes = {v.size for v in values.values()} - {1}
+        given[name] = values(model, name, v)
+        bad = ~((given[name] >= row.lower) & (given[name] <= row.upper) & np.isfinite(given[name]))
+        if np.any(bad):
+            raise ModelError(f"{model.name}: {name} = {given[name][bad][0]:g} {row.unit}; give {row.lower:g} to {row.upper:g}")
+    sizes = {v.size for v in given.values()} - {1}
     if len(sizes) > 1:
         raise ModelError(f"{model.name}: parameters for {' and '.join(map(str, sorted(sizes)))} cells; give one number of cells")
-    return values
+    return given
+
+
+def check_beats(model: CellModel, beats: int) -> None:
+    """Raise ModelError unless `beats` is a whole number of at least 1."""
+    if not isinstance(beats, int | np.integer) or beats < 1:
+        raise ModelError(f"{model.name}: {beats} beats; give a whole number of at least 1")
+
+
+def values(model: CellModel, name: str, value: Any) -> np.ndarray:
+    """A number, or one for each cell, as (1,) or (lanes,). Raises ModelError."""
+    try:
+        out = np.atleast_1d(np.asarray(value, float))
+    except (TypeError, ValueError):
+        out = np.zeros(0)
+    if out.ndim != 1 or not out.size:
+        raise ModelError(f"{model.name}: {name} is {str(value)[:40]!r}; give a number, or a list of one for each cell")
+    return out
+
+
+def _state(model: CellModel, state: Any, sizes: set[int]) -> tuple[np.ndarray, ...]:
+    """A state to start from as arrays; NaN may stand in a cell that failed before. Raises ModelError."""
+    names = model.state_type._fields
+    if isinstance(state, str) or len(state) != len(names):
+        raise ModelError(f"{model.name}: a state of {len(state)} entries; give one for each of its {len(names)} states")
+    out = tuple(values(model, f"state {n}", v) for n, v in zip(names, state, strict=True))
+    if len((sizes | {v.size for v in out}) - {1}) > 1:
+        raise ModelError(f"{model.name}: a state of other cells than the parameters; give one number of cells")
+    return out
 
 
 def _split(model: CellModel, given: dict[str, np.ndarray], lanes: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,7 +196,7 @@ def _program(model: CellModel, wide: tuple[str, ...], from_state: bool, traced: 
         fill = lambda v: jnp.broadcast_to(jnp.asarray(v, period.dtype), period.shape)  # noqa: E731
         y = jnp.stack(each["state"] if from_state else [fill(v) for v in model.initial(p)])
         amplitude, duration = (jnp.asarray(v, period.dtype) for v in model.stimulus)
-        beats = shared["beats"]
+        beats = each["beats"]
         accuracy = Accuracy(shared["tolerance"], jnp.asarray(FIRST, period.dtype), jnp.asarray(LONGEST, period.dtype))
 
         def equations(t: Any, y: Any, stimulus: Any) -> Point:
@@ -152,19 +205,17 @@ def _program(model: CellModel, wide: tuple[str, ...], from_state: bool, traced: 
             coupled = tuple(Coupled(i, m) for i, m in zip(blocks, r.coupled, strict=True))
             return Point(jnp.stack([*map(fill, r.derivative)]), jnp.stack([*map(fill, r.relaxation)]), coupled, (fill(net),))
 
-        walk = lambda drive, start, until=None: paced.walk(  # noqa: E731
-            equations, scale, watch, drive, accuracy, start, until
-        )
         scale = lambda y: absolute.astype(y.dtype) + share.astype(y.dtype) * jnp.abs(y)  # noqa: E731
+        walk = partial(paced.walk, equations, scale, watch)
         start = paced.begin(equations, y, watch, accuracy)
         if not traced:
-            w = walk(Drive(period, amplitude, duration, beats, beats - 1), start)
+            w = walk(Drive(period, amplitude, duration, beats, beats - 1), accuracy, start)
             return tuple(w.y), w.kept, w.failed, w.steps
-        w = walk(Drive(period, amplitude, duration, beats - 1, beats - 2), start)
+        w = walk(Drive(period, amplitude, duration, beats - 1, beats - 2), accuracy, start)
         drive = Drive(period, amplitude, duration, beats, beats - 1)
 
         def point(w: Any, until: Any) -> Any:
-            w = walk(drive, w, until)
+            w = walk(drive, accuracy, w, until)
             return w, (w.y[voltage], w.y[calcium])
 
         w, (v, ca) = jax.lax.scan(point, w, shared["trace"])
@@ -210,8 +261,10 @@ def _result(model: CellModel, period: np.ndarray, beats: int, out: Any, trace: f
 
 def biomarkers(m: Marks) -> dict[str, np.ndarray]:
     """Biomarkers of a beat from its marks, by name."""
-    apd = {f"apd{round(100 * x)}": _since(c, m.steepest_time) for x, c in zip(LEVELS, m.crossings, strict=True)}
-    repolarised = (m.crossings[-1] > m.peak_time) & (m.peak > 0.0)
+    rested = m.rest < UNREPOLARISED  # else 90 % of repolarisation is a level on the plateau that the beat before did not leave
+    levels = {f"apd{round(100 * x)}": _since(c, m.steepest_time) for x, c in zip(LEVELS, m.crossings, strict=True)}
+    apd = {n: np.where(rested, v, np.nan) for n, v in levels.items()}
+    repolarised = (m.crossings[-1] > m.peak_time) & (m.peak > 0.0) & rested
     return {
         **apd,
         "peak": m.peak,

@@ -1,9 +1,12 @@
 """The periodic steady state of paced cells in some tens of beats instead of a thousand.
 
-A beat maps the state at its start to the state at its end, x → G(x); sodium, potassium and the store of calcium drift to its fixed
-point over hundreds of beats. Anderson's acceleration (J ACM 1965; Walker & Ni, SIAM J Numer Anal 2011, type II) combines the last
-few beats so that what still changes cancels. Its weights add up to 1, hence the charge of the cell, which pacing conserves and
-which decides among steady states, stays what it was at the start, as it does over a thousand beats.
+A beat maps the state at its start to the state at its end, x → G(x); sodium, potassium and the store of calcium drift to its
+fixed point over hundreds of beats. Anderson's acceleration (J ACM 1965; Walker & Ni, SIAM J Numer Anal 2011, type II) combines
+the last few beats so that what still changes cancels. Its weights add up to 1, hence the charge of the cell, which pacing
+conserves and which decides among steady states, stays what it was at the start, as it does over a thousand beats.
+
+Where the drift takes far more than 1,000 beats the two differ: ToR-ORd under strong block of IKr (potassium and chloride), by
+tens of ms. Use `pace` where a number of beats is meant.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from gemello.base.errors import ModelError
 from gemello.domains.heart.cells.cell import CellModel
-from gemello.domains.heart.pacing import TOLERANCE, Paced, Trace, pace, scales
+from gemello.domains.heart.pacing import TOLERANCE, Paced, Trace, check_beats, pace, scales, values
 
 MEMORY = 6  # beats that are combined
 SETTLE = 5  # plain beats before
 CLOSE = 1e-6  # what a beat still changes, in units of the states' scales, at which a cell counts as steady
 RIDGE = 1e-12
 AFTER = 3  # beats in which the rest of a cell follows its bound drug
-COARSE, ROUGH = 1e-3, 1e-5  # tolerance of the way there, and what it may still change, where a tighter one is asked for
+COARSE, ROUGH = 1e-3, 1e-5  # where a tighter tolerance is asked for: tolerance of the way there, and what may still change
 Array = np.ndarray
 
 
@@ -46,8 +50,11 @@ def steady(
     Cells that do not come to rest within `most` beats (alternans, early afterdepolarisations from beat to beat) are paced for all
     of `beats` beats instead, from the start. progress: called with the number of cells at rest and of all after each beat.
     """
-    given = {n: np.atleast_1d(np.asarray(v, float)) for n, v in (parameters or {}).items()}
-    given[""] = np.atleast_1d(np.asarray(cycle_length, float))
+    check_beats(model, beats)
+    if not close > 0.0 or most < 0:
+        raise ModelError(f"{model.name}: at rest by {close:g} within {most} beats; give a change above 0 and 0 beats or more")
+    given = {n: values(model, n, v) for n, v in (parameters or {}).items()}
+    given[""] = values(model, "cycle length", cycle_length)
     run = partial(_beats, model, given, dtype)
     once = run(None, 1, max(tolerance, COARSE), state)
     first = run(None, SETTLE, max(tolerance, COARSE), once.state)
@@ -74,11 +81,14 @@ def _beats(
     tolerance: float,
     state: Any,
     trace: float | None = None,
+    room: int = 0,
 ) -> Paced:
     """Beats of some of the cells, from a state with entries for them alone; given[""] is the cycle length."""
     mine = {n: v if v.size == 1 or cells is None else v[cells] for n, v in given.items()}
     period = mine.pop("")
-    return pace(model, mine, cycle_length=period, beats=beats, state=state, dtype=dtype, tolerance=tolerance, trace=trace)
+    return pace(
+        model, mine, cycle_length=period, beats=beats, state=state, dtype=dtype, tolerance=tolerance, trace=trace, room=room
+    )
 
 
 def _at_rest(
@@ -90,14 +100,17 @@ def _at_rest(
     most: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Array, Array]:
-    """States (states, cells) that a beat leaves as they are, from x, and which cells have come to one; `sound`: those to be moved."""
+    """States (states, cells) that a beat leaves as they are, from x, and which cells have one; `sound`: those to be moved."""
     mix = _Anderson(x.shape, scales(model))
     x, done = x.copy(), np.zeros(x.shape[1], bool)
     active = np.flatnonzero(sound)
+    room = x.shape[1]
     for _ in range(most):
         if not active.size:
             break
-        now = beat(active, state=tuple(x[:, active]))
+        while room > 8 * active.size:  # few sizes, for each is compiled
+            room = -(-room // 8)
+        now = beat(active, state=tuple(x[:, active]), room=room)
         after = np.stack(now.state)
         change, following = mix.advance(active, x[:, active], after)
         still = (change <= close) & ~now.failed
@@ -114,8 +127,8 @@ def _not_yet_bound(
 ) -> Array:
     """The state after `beats` beats from the one at rest, x: drugs that unbind slowly have not bound in full by then.
 
-    With u the share of the final binding, a beat adds (1 − u)(r0 + (r1 − r0) u), whose rates r0 at the start and r1 near the end are
-    those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at once.
+    With u the share of the final binding, a beat adds (1 − u)(r0 + (r1 − r0) u), whose rates r0 at the start and r1 near the end
+    are those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at once.
     """
     names = model.state_type._fields
     bound, free = ([names.index(n) for n in group] for group in (model.bound, model.unbound))
@@ -166,8 +179,8 @@ class _Anderson:
         slot = (known - 1) % MEMORY
         have = known > 0
         w = cells[have]
-        self.dx[slot[have], :, w] = ((x[:, have] - self.last_x[:, w])).T
-        self.df[slot[have], :, w] = ((f[:, have] - self.last_f[:, w])).T
+        self.dx[slot[have], :, w] = (x[:, have] - self.last_x[:, w]).T
+        self.df[slot[have], :, w] = (f[:, have] - self.last_f[:, w]).T
         self.last_x[:, cells], self.last_f[:, cells] = x, f
         self.used[cells] = known + 1
         memory = np.minimum(known, MEMORY)

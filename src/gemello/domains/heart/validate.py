@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gemello.base.reference import Check, reference_data
-from gemello.domains.heart.authorities import cell_models, drugs, organ, qt, risk, tissue
+from gemello.domains.heart.authorities import cell_models, drugs, exvivo, organ, populations, qt, risk, tissue
 
 # Parts by what is said where there are no reference data; the longest last.
 WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {
@@ -16,6 +16,8 @@ WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {
     "the classifier of torsade risk": risk.classifier,
     "control and sotalol": risk.sotalol,
     "20 drugs": risk.twenty_drugs,
+    "ex-vivo human tissue": exvivo.checks,
+    "populations of cells": populations.checks,
     "the biventricular heart": organ.checks,
     "the Niederer slab": tissue.checks,
     "28 drugs, joint samples": risk.sampled,

@@ -6,10 +6,12 @@ Rush & Larsen 1978). One formula does both halves: with the equations taken at a
 
     E(y, p, h) = y + h φ₁(a h) (f + a (y − p)),    the middle E(y, y, h/2) and the end E(y, middle, h).
 
-Where states hold one another (the Markov states of a channel, x' = M x) M stands for a, and the two-stage L-stable SDIRK of order 2
-(Alexander, SIAM J Numer Anal 1977) for the exponential. A step h and two steps h/2 give an error estimate and, extrapolated
-(Hairer, Nørsett & Wanner, Solving ODEs I, theorem II.4.1), order 3. Decay is damped at any h: the rational φ₁ and the SDIRK vanish
-at −∞. Six evaluations of the equations in all, written once, as a loop: they are long, and are compiled once.
+Where states hold one another (the Markov states of a channel, x' = M x) M stands for a, and the two-stage L-stable SDIRK of
+order 2 (Alexander, SIAM J Numer Anal 1977) for the exponential. A step h and two steps h/2 give an error estimate and,
+extrapolated (Hairer, Nørsett & Wanner, Solving ODEs I, theorem II.4.1), order 3. Decay is damped at any h: the rational φ₁ and
+the SDIRK vanish at −∞. While h is long for a gate that follows a moving target, its error falls as h² only.
+
+A step takes six evaluations of the equations, in a loop, so that the long equations of a cell are compiled once.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Step(NamedTuple):
 def step(equations: Equations, t: Array, y: Array, h: Array) -> Step:
     """One step of size `h` (lanes,) from `y` (states, lanes) at time `t` (lanes,)."""
 
-    def stage(c: tuple[Array, ...]) -> tuple[Array, ...]:
+    def stage(c: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         k, base, point, middle, once = c
         whole, second, ends = k < 2, k >= 4, k % 2 == 1
         length = jnp.where(whole, h, 0.5 * h)
@@ -94,9 +96,7 @@ def _zero(v: Any) -> bool:
 def _sdirk(matrix: Sequence[Sequence[Any]], drive: Sequence[Array], h: Array) -> list[Array]:
     """d(h) of d' = M d + drive, d(0) = 0."""
     n, g = range(len(drive)), GAMMA * h
-    rows = [
-        [1.0 - g * matrix[i][j] if i == j else None if _zero(matrix[i][j]) else -(g * matrix[i][j]) for j in n] for i in n
-    ]
+    rows = [[1.0 - g * matrix[i][j] if i == j else None if _zero(matrix[i][j]) else -(g * matrix[i][j]) for j in n] for i in n]
     factors = lu.factor(rows)
     first = lu.solve(factors, drive)
     lean = (1.0 - GAMMA) / GAMMA

@@ -111,7 +111,10 @@ def _zero(v: Array) -> bool:
 def _sdirk(m: dict[tuple[int, int], Array], x: tuple[Array, ...], h: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """x after h by x' = M x to second order, and to first order (the same stages)."""
     n, g = len(x), GAMMA * h
-    rows = [[(1.0 - g * m.get((i, i), 0.0) if i == j else (-g * m[i, j] if (i, j) in m else None)) for j in range(n)] for i in range(n)]
+    rows = [
+        [(1.0 - g * m.get((i, i), 0.0) if i == j else (-g * m[i, j] if (i, j) in m else None)) for j in range(n)]
+        for i in range(n)
+    ]
     factors = lu.factor(rows)
     w = lu.solve(factors, x)
     lean = (1.0 - 2.0 * GAMMA) / GAMMA

@@ -44,7 +44,7 @@ def relative(a: Any, b: Any) -> float:
 def adaptive_method(x: Probe) -> str:
     """An adaptive solver for the model: its own, or the one for its stiffness (`auto` compiles both)."""
     own = x.model.default_method()
-    return own if own in ("tsit5", "rodas5p") else "tsit5" if x.scales.slow < 1000 * x.scales.fast else "rodas5p"
+    return own if own in ("tsit5", "rodas5p", "rush_larsen") else "tsit5" if x.scales.slow < 1000 * x.scales.fast else "rodas5p"
 
 
 def absolute(x: Probe, part: float) -> float:

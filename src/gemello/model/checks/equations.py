@@ -28,6 +28,10 @@ def _equations(x: Probe) -> dict[str, tuple[Callable[[Point], Any], Any]]:
         found["propagator"] = (lambda a: m.propagator(a.p)(dt, a.y, rates), m.state_type)
     if m.has("matrix"):
         found["matrix"] = (lambda a: m.matrix(a.p), tuple)
+    if m.has("relaxation"):
+        found["relaxation"] = (lambda a: m.relaxation(*a), m.state_type)
+    if m.coupled:
+        found["coupling"] = (lambda a: m.coupling(*a), tuple)
     if m.has("advance"):
         found["advance"] = (lambda a: m.advance(a.t, dt, a.y, a.p, a.u), m.state_type)
     if m.has("balance"):
@@ -103,6 +107,22 @@ def closed_form(x: Probe) -> str:
             worst = max(worst, float(np.max(np.abs(np.asarray(v - k - r)) * dt / np.maximum(s, 1e-300))))
         worst = max(worst, relative(step(jnp.full(LANES, 0.6 * dt), step(jnp.full(LANES, 0.4 * dt), at.y)), y))
     return within(worst, 10 * EXACT, "against derivative, and one step against two: largest relative difference")
+
+
+def coupling(x: Probe) -> str:
+    m, at = x.model, x.point
+    if not m.coupled:
+        return "does not apply: no states that hold one another (`coupled`)"
+    slope, matrices, errors = m.derivative(*at), m.coupling(*at), []
+    demand(
+        len(matrices) == len(m.coupled), f"coupling gives {len(matrices)} matrices for {len(m.coupled)} groups; give one for each"
+    )
+    for group, rows in zip(m.coupled, matrices, strict=True):
+        flows = [[jnp.asarray(a) * getattr(at.y, n) for n, a in zip(group, row, strict=True)] for row in rows]
+        size = sum(jnp.abs(v) for row in flows for v in row)  # what flows is far larger than what remains of it
+        for n, row in zip(group, flows, strict=True):
+            errors.append(np.abs(np.asarray((sum(row) - getattr(slope, n)) / size)))
+    return within(float(np.max(errors)), EXACT, "M x against derivative, in parts of what flows: largest difference")
 
 
 def matrix(x: Probe) -> str:

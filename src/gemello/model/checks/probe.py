@@ -24,6 +24,7 @@ from gemello.model.parameters import Parameter
 from gemello.model.schedule import Schedule
 from gemello.model.simulate import Prepared, Trajectories, prepare, solve_prepared
 
+SPAN = 3e4  # slowest over fastest time scale that one run can show
 LANES = 5
 RECORDS = 12
 
@@ -39,8 +40,8 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Scales:
-    """Shortest and longest time scale of the model (time units), from the eigenvalues of its Jacobian, and an amount for each
-    dose port that moves an output by a few of its units."""
+    """Shortest and longest time scale of the model (time units; within `SPAN`), from the eigenvalues of its Jacobian, and an
+    amount for each dose port that moves an output by a few of its units."""
 
     fast: float
     slow: float
@@ -157,7 +158,7 @@ class Probe:
             return Scales(1.0, 10.0, amounts)
         slopes = jax.jacfwd(lambda v: _stack(m.derivative(jnp.asarray(0.0), m.state_type(*v), p, u), v[0]))(y)
         rates = np.abs(np.linalg.eigvals(np.asarray(slopes)))
-        rates = rates[rates > 1e-8 * rates.max()] if rates.max() > 0 else np.ones(1)
+        rates = rates[rates > rates.max() / SPAN] if rates.max() > 0 else np.ones(1)
         return Scales(float(1 / rates.max()), float(1 / rates.min()), amounts)
 
     def _amounts(self, y: Any) -> tuple[float, ...]:

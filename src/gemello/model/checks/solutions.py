@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,23 @@ from gemello.model.checks.probe import LANES, Probe, compiled, solver
 from gemello.model.individuals import individual, spread
 from gemello.model.simulate import prepare
 
-GRADIENT = 1e-5  # of a fourth-order difference with relative step 1e-3
-TIGHT = (1e-10, 1e-12)  # relative tolerance of the reference solution; absolute one, in parts of an amount of the state
+
+class _Fine(NamedTuple):
+    """How finely solutions are compared: relative tolerance; absolute one, in parts of an amount of the state; relative step of
+    fourth-order differences; error of a derivative that is allowed."""
+
+    rtol: float
+    atol: float
+    step: float
+    gradient: float
+
+
+_TIGHT = _Fine(1e-10, 1e-12, 1e-3, 1e-5)
+_FINE = {"rush_larsen": _Fine(1e-7, 1e-9, 1e-2, 1e-3)}  # a method of order 3
+
+
+def _fine(method: str) -> _Fine:
+    return _FINE.get(method, _TIGHT)
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class _Slopes:
 @lru_cache(maxsize=4)
 def _slopes(x: Probe, method: str) -> _Slopes:
     """Lane i is moved along the i-th parameter alone, so that one derivative serves all of them."""
-    m, base = x.model, x.busy_values
+    m, base, fine = x.model, x.busy_values, _fine(method)
     theta, etas = m.parameters.theta_names, m.parameters.eta_names
     n = len(theta) + len(etas)
     values = {k: np.full(n, v) for k, v in base.items()}
@@ -47,8 +62,8 @@ def _slopes(x: Probe, method: str) -> _Slopes:
         values=values,
         estimated=frozenset(x.port_parameters),
         method=method,
-        rtol=TIGHT[0],
-        atol=absolute(x, TIGHT[1]),
+        rtol=fine.rtol,
+        atol=absolute(x, fine.atol),
     )
     line = ready.timeline
     cov = m.covariate_type(*(jnp.asarray(float(c.reference)) for c in m.covariates))
@@ -62,7 +77,7 @@ def _slopes(x: Probe, method: str) -> _Slopes:
 
     program = compiled(lambda v: jax.jvp(outputs, (v,), (along,)))
     middle, exact = program(start)
-    h = 1e-3
+    h = fine.step
     at = [program(start + k * h * along)[0] for k in (-2, -1, 1, 2)]
     fd = [(8 * (c - b) - (d - a)) / (12 * h) for a, b, c, d in zip(*at, strict=True)]
     keep = lambda group: tuple(np.asarray(v)[: len(x.busy_schedule)] for v in group)  # noqa: E731
@@ -77,7 +92,9 @@ def _compare_slopes(x: Probe, method: str) -> str:
             error = float(np.abs(exact[:, i] - fd[:, i]).max() / (size or 1.0))
             if not error <= worst:
                 worst, where = error, f"{o.name} by {name}"
-    return within(worst, GRADIENT, f"{method}, {len(found.names)} derivatives: largest relative difference ({where})")
+    return within(
+        worst, _fine(method).gradient, f"{method}, {len(found.names)} derivatives: largest relative difference ({where})"
+    )
 
 
 def gradients(x: Probe) -> str:
@@ -96,7 +113,7 @@ def methods_agree(x: Probe) -> str:
         return "does not apply: the default method is the only one"
     exact, adaptive = _slopes(x, x.model.default_method()).outputs, _slopes(x, adaptive_method(x)).outputs
     return within(
-        relative(adaptive, exact), 1e-7, f"{x.model.default_method()} against an adaptive solver at {TIGHT[0]:.0e}: largest"
+        relative(adaptive, exact), 1e-7, f"{x.model.default_method()} against an adaptive solver at {_TIGHT.rtol:.0e}: largest"
     )
 
 

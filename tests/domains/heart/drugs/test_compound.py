@@ -65,6 +65,15 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         (("12 ng/mL", "12 mV"), "'mV' is not a unit of concentration"),
         (("12 ng/mL", "12 mg"), "'mg' is not a unit of concentration"),
         (("12 ng/mL", "-12 ng/mL"), "not a positive concentration"),
+        (("12 ng/mL", "12 ± 1 ng/mL"), "more than one number"),
+        (("12 ng/mL", "1 1 ng/mL"), "more than one number"),
+        (("12 ng/mL", "100 M"), "no concentration of an assay"),
+        (("2.93 µM", "1e-20 nM"), "INa ic50: 1e-20 nM is no concentration of an assay"),
+        (("halfmax: 1.472e8", "EC50: 1e12 M"), "herg EC50: 1e.21 nM is no concentration"),
+        (("halfmax: 1.472e8", "halfmax: 1e-300"), "EC50 would be 1e-320 nM"),
+        (("INaL: none", "INaL: none\n  IKr: none"), "IKr has none, and herg gives block of it"),
+        (("name: examplium", "name: !!python/name:os.system x"), "a tag in line 2; leave it out"),
+        (("INaL: none", f"INaL: {{data: {'a' * 300}.csv}}"), "no such file"),
         (("12 ng/mL", "12 g/uL"), "no concentration of an assay; check its unit"),
         (("molar_mass: 366.5 g/mol\n", ""), "without a molar mass"),
         (("366.5 g/mol", "366.5"), "molar_mass, value '366.5': no unit"),
@@ -112,7 +121,7 @@ def test_refusals(tmp_path: Path, change: tuple[str, str], message: str) -> None
         ("- a\n- b", "no keys"),
         ("name: [", "not YAML"),
         ("a: &x [1]\nb: *x", "an alias in line 2"),
-        ("name: !!python/object/apply:os.system [x]", "not one value"),
+        ("name: !!python/object/apply:os.system [x]", "a tag in line 1"),
         ("? [a, b]\n: c", "not YAML"),
         ("name: " + "[" * 2000, "nested too deeply|not YAML"),
         ("name: x\x00", "not YAML"),
@@ -279,3 +288,46 @@ def test_concentrations(text: str, mass: float | None, nanomolar: float) -> None
 def test_what_is_no_number(text: str) -> None:
     with pytest.raises(DataError, match="not a number with a unit"):
         split(text, "here", "cmax")
+
+
+def test_static_beside_dynamic_herg_is_said(tmp_path: Path) -> None:
+    d = yaml(tmp_path, GOOD.replace("INaL: none", "INaL: none\n  IKr: {ic50: 50 nM, hill: 1}"))
+    assert d.notes == ("static block of IKr is used only where a cell has no dynamic hERG",)
+
+
+def test_a_compound_without_any_block_is_one(tmp_path: Path) -> None:
+    d = yaml(tmp_path, "name: x\ncmax: 1 nM\nchannels: {INa: none, INaL: none, ICaL: none, IKr: none}")
+    assert (d.point.block, d.point.binding, d.notes) == ({}, None, ())
+
+
+def test_a_name_that_no_disk_can_hold(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        compound.read(tmp_path / f"{'a' * 300}.yaml")
+
+
+@pytest.mark.parametrize("name", ["x^2", "xylo"])
+def test_a_first_row_that_begins_as_a_compressed_file_does(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "many.csv"
+    path.write_text(f"name,cmax [nM],INa_IC50 [uM],INa_h\n{name},1,2,1\n", encoding="utf-8")
+    assert [d.name for d in compound.read(path).drugs] == [name]
+
+
+def test_one_column_in_two_units_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "many.csv"
+    path.write_text("name,cmax [nM],INa_IC50 [uM],INa_IC50 [nM],INa_h\nx,1,2,2000,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="stands twice in the header"):
+        compound.read(path)
+
+
+def test_a_bad_measurement_is_named_by_its_line(tmp_path: Path) -> None:
+    rows = ["concentration [uM],block [%]", "1,5", "3,", "10,20", "0,30", "100,80"]
+    (tmp_path / "late.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"late.csv, row 5, column concentration, value '0'"):
+        yaml(tmp_path, GOOD.replace("INaL: none", "INaL: {data: late.csv}"))
+
+
+@pytest.mark.parametrize("column", ["INa_IC50 [uM]", "Vhalf [V]", "Ku [1/s]"])
+def test_samples_in_another_unit_are_refused(tmp_path: Path, column: str) -> None:
+    (tmp_path / "draws.csv").write_text(f"{column}\n1\n2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="samples are in"):
+        yaml(tmp_path, GOOD + "samples: draws.csv\n")

@@ -96,3 +96,19 @@ def test_lanes_of_unlike_drugs() -> None:
     np.testing.assert_array_equal(row.parameters["D"], [2.0, 0.0])
     assert row.parameters["PCa"][0] == cipa.parameters["PCa"].value
     assert row.parameters["Kmax"][1] == cipa.parameters["Kmax"].value
+
+
+@pytest.mark.parametrize("concentration", ["x", None, [], [[1.0, 2.0]], 1j, [1.0, -2.0], float("inf")])
+def test_what_is_no_concentration_is_refused(concentration: object) -> None:
+    drug = Drug("d", 1.0, Effects({"INa": Block(1e4, 1.0)}, None))
+    with pytest.raises(DataError, match="drug d"):
+        effect(drug, concentration, cipa)  # type: ignore[arg-type]
+
+
+def test_best_values_are_numbers_and_samples_arrays() -> None:
+    one, many = Effects({"INa": Block(1e4, 1.0)}, None), Effects({"INa": Block(np.ones(3), np.ones(3))}, None)
+    for point, samples in ((many, None), (one, one)):
+        with pytest.raises(DataError, match="the other way round"):
+            Drug("d", 1.0, point, samples)
+    with pytest.raises(DataError, match="fewer than no samples"):
+        lanes([Drug("d", 1.0, one, many)], [1.0], cipa, samples=-1)

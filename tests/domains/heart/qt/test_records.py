@@ -124,3 +124,21 @@ def test_the_hash_is_of_the_numbers(file: Path) -> None:
     first = read(file).hash
     assert read(file).hash == first
     assert read(changed(file, 9, "CONC", "12.5")).hash != first
+
+
+def test_rows_after_the_dose_are_needed_of_both(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    time = HEADER.index("NTLD") if not isinstance(HEADER, str) else HEADER.split(",").index("NTLD")
+    for which, said in (("Placebo", "no row of placebo"), ("Drug", "no row of Drug")):
+        rows = [r.split(",") for r in lines[1:]]
+        early = [[*r[:time], "-1", *r[time + 1 :]] if which in r else r for r in rows]
+        file.write_text("\n".join([lines[0], *map(",".join, early)]) + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            read(file)
+
+
+def test_a_number_is_no_part_of_a_unit(file: Path) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace("CONCU", "REMARK", 1), encoding="utf-8")
+    for unit in ("±1 ng/mL", "1 ng/mL"):
+        with pytest.raises(DataError, match="not a unit of concentration"):
+            read(file, unit=unit)

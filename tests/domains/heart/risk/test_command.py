@@ -28,6 +28,7 @@ third,-5,none,,100,1,200,1,100,0.01,1,20,-50
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(solver, "paced", common.paced)
+    monkeypatch.setattr(solver, "sampled", common.paced)
     monkeypatch.setattr(solver, "traced", common.traced)
     Path("many.csv").write_text(MANY, encoding="utf-8")
     Path("one.csv").write_text("\n".join(MANY.splitlines()[:2]) + "\n", encoding="utf-8")
@@ -152,3 +153,37 @@ def test_two_runs_of_one_seed_agree(here: Path, capsys: pytest.CaptureFixture[st
         told["compounds"][0]["provenance"].pop("created")
         shown.append(told)
     assert shown[0] == shown[1]
+
+
+def test_compounds_of_two_vintages_are_refused_in_either_order(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the first row would decide whose thresholds hold."""
+    head, first, second, _ = MANY.splitlines()
+    for rows in ((f"lab2020,{first}", f"validation2018,{second}"), (f"validation2018,{second}", f",{first}")):
+        Path("mixed.csv").write_text("\n".join([f"vintage,{head}", *rows]) + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match="compounds of lab2020 and validation2018"):
+            call("mixed.csv", "--json")
+    call("mixed.csv", "--json", "--vintage", "validation2018")
+    assert [c["vintage"] for c in json.loads(capsys.readouterr().out)["compounds"]] == ["validation2018"] * 2
+
+
+def test_one_that_cannot_be_solved_does_not_stop_the_others(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(model: Any, parameters: Any) -> dict[str, Any]:
+        out = common.paced(model, parameters)
+        return out | {"failed": parameters["halfmax"] == 20.0}
+
+    monkeypatch.setattr(solver, "paced", failing)
+    call("many.csv", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert [c["compound"] for c in told["compounds"]] == ["first"]
+    assert [name for name, _ in told["rejected"]] == ["third", "second & <b>"]
+
+
+def test_reports_of_names_that_differ_in_signs_only(here: Path) -> None:
+    lines = MANY.splitlines()
+    rows = [lines[1].replace("first", name) for name in ("a b", "a-b", "a-b 1", "薬", "../../a")]
+    Path("like.csv").write_text("\n".join([lines[0], *rows]) + "\n", encoding="utf-8")
+    call("like.csv")
+    names = sorted(p.name for p in here.glob("*.html"))
+    assert names == ["a-b-1-risk.html", "a-b-1-x-risk.html", "a-b-2-risk.html", "a-risk.html", "compound-risk.html"]

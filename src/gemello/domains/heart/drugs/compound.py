@@ -6,6 +6,7 @@ Files come from strangers: they are small, hold no aliases and no repeated keys,
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,19 @@ from numpy.typing import NDArray
 from gemello.base.errors import DataError, GemelloError, UnsupportedError
 from gemello.base.random import generator
 from gemello.domains.heart.drugs import hill, milnes, tables
-from gemello.domains.heart.drugs.drug import CHANNELS, HERG, Binding, Block, Drug, Effects, check_channel, warnings
+from gemello.domains.heart.drugs.drug import (
+    CHANNELS,
+    HERG,
+    HIGHEST,
+    LOWEST,
+    Binding,
+    Block,
+    Drug,
+    Effects,
+    check_channel,
+    check_concentration,
+    warnings,
+)
 from gemello.domains.heart.drugs.quantity import concentration, converted, head, pure
 from gemello.domains.heart.drugs.vintage import NAMES, empty
 from gemello.formats import columns
@@ -73,8 +86,16 @@ def read(path: Path | str, *, seed: int = 0, draws: int = 2000, refits: int = 10
 
 
 # ---- files to nested texts -----------------------------------------------------------------------------------------
+def _is_file(path: Path) -> bool:
+    """Whether it is one; a name that no disk can hold is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _check_size(path: Path) -> None:
-    if not path.is_file():
+    if not _is_file(path):
         raise DataError("no such file", source=str(path), remedy="check the path")
     if path.stat().st_size > SIZE_LIMIT:
         raise DataError(
@@ -95,6 +116,8 @@ def _yaml(path: Path) -> Mapping[str, Any]:
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError(f"an alias in line {self.peek_event().start_mark.line + 1}; write the value out")
+            if getattr(self.peek_event(), "tag", None) not in (None, "!"):
+                raise yaml.YAMLError(f"a tag in line {self.peek_event().start_mark.line + 1}; leave it out")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -107,6 +130,8 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         content = yaml.load(text, Loader=Loader)
+    except OSError as e:
+        raise DataError(f"cannot be read: {e.strerror or e}", source=path.name, remedy="check its permissions") from None
     except UnicodeDecodeError:
         raise DataError("not UTF-8 text", source=path.name, remedy="save the file in UTF-8") from None
     except RecursionError:
@@ -130,6 +155,8 @@ def _rows(table: columns.Table) -> Iterable[tuple[str, Mapping[str, Any]]]:
             raise DataError(
                 "unknown column", source=table.source, column=written, remedy=_meant(name, allowed, "columns")
             )  # fmt: skip
+        if [n for n, _ in heads].count(name) > 1:
+            raise DataError("stands twice in the header", source=table.source, column=written, remedy="keep one, with its unit")
     for i in range(len(table)):
         values: dict[str, Any] = {"channels": {}, "herg": {}}
         for j, (name, unit) in enumerate(heads):
@@ -166,11 +193,15 @@ class _Fitting:
     def file(self, name: str, source: str) -> Path:
         """A data file beside the compound's file."""
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no disk can hold
+            inside = False
+        if not inside:
             raise DataError(
                 "not in the folder of the compound's file", source=source, column="data", value=name, remedy="put it there"
             )
-        if not path.is_file():
+        if not _is_file(path):
             raise DataError("no such file", source=source, column="data", value=name, remedy=f"put it into {self.folder}")
         return path
 
@@ -189,7 +220,7 @@ def _compound(values: Mapping[str, Any], place: str, fitting: _Fitting) -> Drug:
         raise DataError("no such vintage", source=place, column="vintage", value=vintage, remedy=f"use one of {', '.join(NAMES)}")
     block, drawn, notes = _channels(values, mass, place, fitting)
     binding, herg_drawn, herg_notes = _herg(values, name, mass, place, fitting)
-    if not block and binding is None:
+    if not block and binding is None and not values.get("channels"):  # block may be known to be none
         raise DataError("no channel", source=place, remedy="give channels, or herg; INa: none says that no block was seen")
     point = Effects(block, binding)
     samples = _joint(point, drawn, herg_drawn, fitting, name)
@@ -197,6 +228,8 @@ def _compound(values: Mapping[str, Any], place: str, fitting: _Fitting) -> Drug:
         if samples is not None:
             raise DataError("samples beside raw tables", source=place, column="samples", remedy="give the one or the other")
         samples = tables.samples(fitting.file(*_samples_file(values["samples"], vintage, place)), point)
+    if binding is not None:
+        notes += _static(values.get("channels", {}), block, place)
     notes += [*herg_notes, *_fixed(point, samples), *_absent(values, vintage or NAMES[0], binding)]
     return Drug(name, cmax, point, samples, None, vintage, (*warnings(point), *notes))
 
@@ -229,6 +262,8 @@ def _channels(
         else:
             where = f"channels {channel}"
             ic50 = concentration(_text(entry, "ic50", place, where), mass, place, f"{where} ic50")
+            if 0.0 < ic50 < LOWEST:
+                check_concentration(ic50, place, f"{where} ic50")
             block[channel] = Block(ic50, pure(_text(entry, "hill", place, where), place, f"{where} hill"))
     return block, drawn, notes
 
@@ -267,9 +302,15 @@ def _herg(
         ec50 = concentration(_text(entry, "EC50", place, "herg"), mass, place, "herg EC50")
         if not (ec50 > 0 and 0 < n < 20):
             raise DataError("EC50 or n not above 0", source=place, column="herg", value=f"{ec50:g}, {n:g}", remedy="check them")
+        check_concentration(ec50, place, "herg EC50")
         halfmax = ec50**n
     else:
         halfmax = number("halfmax")
+        if n > 0 and halfmax > 0 and not math.log10(LOWEST) <= math.log10(halfmax) / n <= math.log10(HIGHEST):
+            raise DataError(
+                f"EC50 would be 1e{math.log10(halfmax) / n:.0f} nM", source=place, column="herg halfmax", value=f"{halfmax:g}",
+                remedy="halfmax is EC50 to the power of n, in nM^n; check it and n",
+            )  # fmt: skip
     ku = converted(_text(entry, "Ku", place, "herg"), "1/ms", place, "herg Ku")
     vhalf = converted(_text(entry, "Vhalf", place, "herg"), "mV", place, "herg Vhalf")
     return Binding(number("Kmax"), ku, n, halfmax, vhalf), None, []
@@ -288,6 +329,18 @@ def _joint(point: Effects, drawn: Mapping[str, Block], herg: Binding | None, fit
         return Effects(block, Binding(*same(point.binding)))
     which = generator(fitting.seed, "joint", name).integers(0, len(herg.kmax), n)
     return Effects(block, Binding(*(np.asarray(v)[which] for v in herg)))
+
+
+def _static(given: Mapping[str, Any], block: Mapping[str, Block], place: str) -> list[str]:
+    """Words on static hERG beside dynamic hERG. Raises DataError where the one says that there is no block."""
+    if HERG in given and HERG not in block:
+        raise DataError(
+            f"{HERG} has none, and herg gives block of it",
+            source=place,
+            column="channels",
+            remedy="leave out the one or the other",
+        )
+    return [f"static block of {HERG} is used only where a cell has no dynamic hERG"] if HERG in block else []
 
 
 def _fixed(point: Effects, samples: Effects | None) -> Iterator[str]:

@@ -18,6 +18,7 @@ HILL_RANGE = (0.3, 5.0)  # outside of it: a warning, for few assays support such
 HILL_POSSIBLE = (0.05, 20.0)  # outside of it: refused
 KT = 3.5e-5  # 1/ms, rate of trapping of a bound channel (Li 2017, Circ Arrhythm Electrophysiol 10:e004628, supplement)
 LOWEST, HIGHEST = 1e-9, 1e13  # nM: concentrations outside are slips of unit
+CMAX_HIGHEST = 1e9  # nM, 1 M
 
 Array = NDArray[np.float64]
 
@@ -90,10 +91,15 @@ class Drug:
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        check_concentration(self.cmax, f"drug {self.name}", "Cmax")
+        check_concentration(self.cmax, f"drug {self.name}", "Cmax", CMAX_HIGHEST)
         for part in (self.point, self.samples):
             if part is not None:
                 check_effects(part, f"drug {self.name}")
+        if self.point.samples or (self.samples is not None and not self.samples.samples):
+            raise DataError(
+                "samples for best values, or the other way round", source=f"drug {self.name}",
+                remedy="give point as numbers, and samples as arrays of one length",
+            )  # fmt: skip
         if self.samples is not None:
             same = set(self.samples.block) == set(self.point.block)
             if not same or (self.samples.binding is None) != (self.point.binding is None):
@@ -104,11 +110,11 @@ class Drug:
                 )
 
 
-def check_concentration(value: float, source: str, column: str) -> float:
-    """`value` (nM) if it is a possible concentration; DataError otherwise."""
+def check_concentration(value: float, source: str, column: str, highest: float = HIGHEST) -> float:
+    """`value` (nM) if it is a possible concentration, up to `highest`; DataError otherwise."""
     if not (math.isfinite(value) and value > 0):
         raise DataError("not a positive concentration", source=source, column=column, value=value, remedy="give it above 0")
-    if not LOWEST <= value <= HIGHEST:
+    if not LOWEST <= value <= highest:
         raise DataError(
             f"{value:g} nM is no concentration of an assay", source=source, column=column, remedy="check its unit (nM, uM, ng/mL)"
         )

@@ -59,7 +59,16 @@ def effect(
     Raises DataError for a negative concentration, UnsupportedError for a channel that the cell lacks, and where dynamic hERG
     would be lost: a cell without it must be asked for static block by herg="static".
     """
-    c = np.atleast_1d(np.asarray(concentration, float))
+    try:
+        c = np.atleast_1d(np.asarray(concentration, float))
+    except (TypeError, ValueError):
+        c = np.full(1, np.nan)
+    if c.ndim != 1 or not c.size:
+        raise DataError(
+            f"concentrations of shape {c.shape}",
+            source=f"drug {drug.name}",
+            remedy="give a number, or a list of one for each lane",
+        )
     if not np.all(np.isfinite(c) & (c >= 0)):
         raise DataError(
             "not a concentration",
@@ -136,6 +145,8 @@ def lanes(
     """
     if not drugs or not multiples:
         raise DataError("nothing to simulate", remedy="give at least one drug and one multiple of Cmax")
+    if samples < 0:
+        raise DataError("fewer than no samples", column="samples", value=samples, remedy="give 0 or more")
     several = max(samples, 1)
     shape = (len(drugs), len(multiples), several)
     at = np.repeat(np.asarray(multiples, float), several)

@@ -9,6 +9,7 @@ from gemello.base.errors import DataError
 from gemello.base.units import factor
 
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+_SECOND = re.compile(r"±|(?:^|[\s*/(.])(?!1/)\d")  # "5 ± 1 nM", "1 500 nM": another number, which pint may drop without a word
 _HEAD = re.compile(r"\s*(.*?)\s*(?:\[([^\[\]]*)\])?\s*$")
 
 
@@ -22,9 +23,13 @@ def split(text: str, source: str, column: str) -> tuple[float, str]:
     """Number and unit of a text; the unit is "" where there is none. Raises DataError for what does not begin with a number."""
     found = _NUMBER.fullmatch(text)
     if not found or not math.isfinite(float(found[1])):
-        bounded = text.strip()[:1] in ("<", ">", "~")
+        bounded = text.strip()[:1] in ("<", ">", "~") and len(text.strip()) > 1
         remedy = "a bound is no value: give the raw block table, or none where no block was seen" if bounded else "write 33 nM"
         raise DataError("not a number with a unit", source=source, column=column, value=text, remedy=remedy)
+    if found[2] != "1" and _SECOND.search(found[2]):
+        raise DataError(
+            "more than one number", source=source, column=column, value=text, remedy="write one number and a unit: 33 nM"
+        )
     return float(found[1]), found[2].replace("µ", "u").replace("μ", "u")
 
 

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.base.errors import DataError
-from gemello.domains.heart.drugs.drug import CHANNELS, HERG, Binding, Block, Effects, check_channel
+from gemello.domains.heart.drugs.drug import CHANNELS, HERG, HIGHEST, LOWEST, Binding, Block, Effects, check_channel
 from gemello.domains.heart.drugs.milnes import Recording
 from gemello.domains.heart.drugs.quantity import concentration, converted, head
 from gemello.formats import columns
 
 SIZE_LIMIT = 50_000_000  # bytes
 MOST_SAMPLES = 100_000
+POSSIBLE = (-200.0, 200.0)  # %, block
+SAMPLE_UNITS = {"IC50": "nM", "h": "1", "Kmax": "1", "Ku": "1/ms", "n": "1", "halfmax": "nM^n", "Vhalf": "mV"}
 BETWEEN = 3.0  # how far outside its samples a value may lie, as a factor
 OTHER_NAMES = {"conc": "concentration", "units": "unit", "current": "fraction"}  # as FDA's tables have them
 SAMPLE_NAMES = {"IKr": "hERG"}
@@ -44,7 +46,17 @@ def block(path: Path, channel: str, mass: float | None) -> tuple[Array, Array]:
     picked = table.rows(keep)
     y = _numbers(picked, at["block"])
     good = np.isfinite(y)  # a failed cell
-    return _concentrations(picked, at, mass)[good], y[good]
+    c = _concentrations(picked, at, mass)
+    for name, v, low, high, remedy in (
+        ("concentration", c, LOWEST, HIGHEST, "leave out rows without drug, and check the unit"),
+        ("block", y, *POSSIBLE, "give 0 for none, 100 for complete block"),
+    ):
+        bad = good & ~((v >= low) & (v <= high))
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise DataError(f"outside {low:g} to {high:g} {'nM' if v is c else '%'}", source=path.name, row=int(picked.lines[i]),
+                            column=name, value=f"{v[i]:g}", remedy=remedy)  # fmt: skip
+    return c[good], y[good]
 
 
 def channels_of(path: Path) -> tuple[str, ...]:
@@ -83,6 +95,12 @@ def samples(path: Path, point: Effects) -> Effects:
     table, at = _open(path, (), SAMPLE_COLUMNS)
     if len(table) > MOST_SAMPLES:
         raise DataError(f"{len(table)} samples, more than {MOST_SAMPLES}", source=path.name, remedy="thin them")
+    for name, i in at.items():
+        unit, wanted = head(table.header[i])[1], SAMPLE_UNITS.get(name.rpartition("_")[2], "1")
+        if unit not in ("", wanted):
+            raise DataError(
+                f"samples are in {wanted}", source=path.name, column=table.header[i], remedy="convert them, or its name"
+            )
     drawn = _Drawn(path.name, {n: _sampled(table, i) for n, i in at.items() if n != "slope"}, len(table))
     blocks = {}
     for channel, b in point.block.items():
@@ -139,7 +157,10 @@ def _open(path: Path, needed: tuple[str, ...], known: tuple[str, ...]) -> tuple[
     for i, written in enumerate(table.header):
         name = head(written)[0]
         name = OTHER_NAMES.get(name.lower(), name)
-        at[name if name in known else name.lower()] = i
+        name = name if name in known else name.lower()
+        if name in at:
+            raise DataError("stands twice in the header", source=path.name, column=written, remedy="keep one")
+        at[name] = i
     for name in needed:
         if name not in at:
             raise DataError("no such column", source=path.name, column=name, remedy=f"the table needs {', '.join(needed)}")

@@ -17,15 +17,15 @@ from gemello.base.errors import DataError
 from gemello.base.provenance import Provenance
 from gemello.base.random import generator
 from gemello.domains.heart.cells.cell import CellModel
-from gemello.domains.heart.pacing import Paced
+from gemello.domains.heart.pacing import Paced, pace
 from gemello.domains.heart.populations import weights as weighting
 from gemello.domains.heart.populations.measured import CYCLE, MARKERS, Measured
 from gemello.domains.heart.populations.population import Population
-from gemello.domains.heart.steady import steady
 
 CURRENTS = ("INa", "INaL", "Ito", "ICaL", "IKr", "IKs", "IK1", "INaCa", "INaK", "Jup", "Jrel")  # those that a model has
+WEIGHTED = ("apd90_from_peak",)  # peak and rest of a cell alone are not those of tissue: its range is all that is asked
 LOW, HIGH = 0.5, 2.0
-BEATS, MOST, CLOSE = 300, 60, 1e-4  # beats of a cell that does not settle, when that is, and how still is settled (`steady`)
+BEATS = 300  # as many populations in print; the slowest drift of ions goes on
 Floats = NDArray[np.float64]
 Pacer = Callable[..., Paced]
 
@@ -33,7 +33,7 @@ Pacer = Callable[..., Paced]
 def sample(
     model: CellModel, cells: int, seed: int, *, low: float = LOW, high: float = HIGH, currents: Sequence[str] = CURRENTS
 ) -> dict[str, Floats]:
-    """Conductances (cells,) by parameter: the model's own times factors from `low` to `high`, by a Latin hypercube of the factors'
+    """Conductances (cells,) by parameter: the model's own times factors from `low` to `high`, by a Latin hypercube of their
     logarithms (McKay et al. 1979), so that half of them lie below the geometric middle. Raises DataError."""
     if cells < 1:
         raise DataError("no cells", column="cells", value=cells, remedy="give at least 1")
@@ -71,15 +71,15 @@ def calibrate(
     low: float = LOW,
     high: float = HIGH,
     currents: Sequence[str] = CURRENTS,
-    pacer: Pacer = steady,
-    progress: Callable[[int, int], None] | None = None,
+    weighted: Sequence[str] = WEIGHTED,
+    pacer: Pacer = pace,
 ) -> Population:
-    """The accepted of `cells` candidates, weighted. pacer: `steady`, or one of its form. progress: as in `steady`.
+    """The accepted of `cells` candidates, under weights that make the markers `weighted` agree with the data's.
 
-    Raises DataError where no cell is accepted.
+    pacer: `pace`, or one of its form. Raises DataError where no cell is accepted.
     """
     values = sample(model, cells, seed, low=low, high=high, currents=currents)
-    paced = pacer(model, values, cycle_length=CYCLE, beats=BEATS, most=MOST, close=CLOSE, progress=progress)
+    paced = pacer(model, values, cycle_length=CYCLE, beats=BEATS)
     found = markers_of(paced)
     keep = accepted(found, data)
     if not keep.any():
@@ -88,7 +88,7 @@ def calibrate(
             remedy="sample more cells, or a narrower range of conductances",
         )  # fmt: skip
     inside = {n: v[keep] for n, v in found.items()}
-    w = weighting.tilted({m: inside[m] for m in MARKERS}, data.markers)
+    w = weighting.tilted({m: inside[m] for m in weighted}, {m: data.markers[m] for m in weighted})
     state = {n: np.asarray(v, float)[keep] for n, v in paced.state._asdict().items()}
     stamp = Provenance.collect(model, data=_named(data, low, high, cells), seed=seed)
     chosen = {n: v[keep] for n, v in values.items()}

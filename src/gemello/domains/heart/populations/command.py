@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 MODELS = ("torord_endo", "torord_epi", "ohara_rudy_endo", "ohara_rudy_epi", "ohara_rudy_cipa", "tt2006_endo", "tt2006_epi")
 MOST_CELLS = 100_000
+HIGHEST = 1e4  # x Cmax
 BUNDLE = 40  # cells whose action potentials are drawn
 HEADS = ("hearts", "x Cmax", "nM", "cells", "abnormal", "share", "95 % low", "95 % high", "ΔAPD90 ms", "95 % low", "95 % high")
+INTERVALS = ("share", "share_low", "share_high", "change", "change_low", "change_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Run:
 def population(
     context: typer.Context,
     compound: Annotated[Path, typer.Argument(metavar="COMPOUND.yaml", help="The compound: its block of channels and Cmax.")],
-    cells: Annotated[int, typer.Option(help="Candidates to sample; some are accepted.")] = 1000,
+    cells: Annotated[int, typer.Option(help="Candidates to sample; some are accepted.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     model: Annotated[str, typer.Option(help=f"Cell: {', '.join(MODELS)}.")] = "torord_endo",
     dose: Annotated[
@@ -59,19 +61,30 @@ def population(
     output = context.obj
     if not 1 <= cells <= MOST_CELLS:
         raise DataError("impossible number", column="--cells", value=cells, remedy=f"give 1 to {MOST_CELLS}")
+    bad = [d for d in dose if not 0.0 < d <= HIGHEST]
+    if bad:
+        raise DataError(
+            "not a multiple of Cmax", column="--dose", value=bad[0], remedy=f"give numbers above 0, up to {HIGHEST:g}"
+        )
+    if save is not None and save.suffix not in (".parquet", ".csv"):
+        raise DataError("unknown kind of file", column="--save", value=save.name, remedy="write a .parquet or a .csv")
     wanted = [p for p in (report, save) if p is not None]
     targets = iter(output.check_targets(wanted, sources=[compound]) if wanted else ())
     page, kept = (next(targets) if p is not None else None for p in (report, save))
     with output.progress("Reading") as say:
+        from gemello.base.random import check_seed  # noqa: PLC0415
         from gemello.domains.heart.drugs import compound as reader  # noqa: PLC0415
+        from gemello.domains.heart.drugs.effect import effect  # noqa: PLC0415
         from gemello.domains.heart.populations import measured  # noqa: PLC0415
         from gemello.engine.lanes import use_cpu_devices  # noqa: PLC0415
 
         use_cpu_devices()
+        check_seed(seed)
         cell, data = cell_of(model), measured.read()
         drugs = reader.read(compound, seed=seed).drugs
         if len(drugs) != 1:
             raise DataError(f"{len(drugs)} compounds", source=compound.name, remedy="give one compound")
+        effect(drugs[0], drugs[0].cmax, cell, herg=herg_of(drugs[0]))  # refuses early what the cell cannot have
         found = run(drugs[0], cell, data, cells=cells, seed=seed, doses=dose, say=say)
         if page is not None:
             say("Writing the report")
@@ -112,23 +125,29 @@ def run(
     say: Callable[[str], None] = lambda _: None,
     pacer: Pacer | None = None,
 ) -> Run:
-    """Calibrate, part by sex, give the drug. hERG is static wherever the drug has a static block, for that is what every cell has."""
-    from gemello.domains.heart.drugs.drug import HERG  # noqa: PLC0415
+    """Calibrate, part by sex, give the drug. hERG is static wherever the drug has a static block, as every cell can have it."""
+    from gemello.domains.heart import pacing  # noqa: PLC0415
     from gemello.domains.heart.populations.calibrate import calibrate  # noqa: PLC0415
     from gemello.domains.heart.populations.response import DOSES, respond  # noqa: PLC0415
     from gemello.domains.heart.populations.sexes import SEXES, of_sex  # noqa: PLC0415
-    from gemello.domains.heart.steady import steady  # noqa: PLC0415
 
-    way = pacer or steady
+    way = pacer or pacing.pace
     say(f"Calibrating {cells} cells")
     pooled = calibrate(cell, data, cells=cells, seed=seed, pacer=way)
     groups, responses = {}, []
     for sex in SEXES:
         say(f"{drug.name} in {pooled.cells} hearts, {sex}")
         groups[sex] = of_sex(pooled, cell, sex, pacer=way)
-        herg = "static" if HERG in drug.point.block else "auto"
+        herg = herg_of(drug)
         responses.append(respond(groups[sex], drug, cell, multiples=tuple(sorted(doses)) or DOSES, herg=herg, pacer=way))
     return Run(pooled, groups, tuple(responses))
+
+
+def herg_of(drug: Drug) -> str:
+    """How its hERG block acts here: static wherever it has a static block, as every cell can have it."""
+    from gemello.domains.heart.drugs.drug import HERG  # noqa: PLC0415
+
+    return "static" if HERG in drug.point.block else "auto"
 
 
 def course(pooled: Population, cell: CellModel) -> tuple[Any, Any]:
@@ -172,7 +191,7 @@ def show(output: Any, found: Run) -> None:
     from gemello.domains.heart.populations.report import sentences  # noqa: PLC0415
 
     rows = [
-        (r.sex, d.multiple, d.concentration, d.cells, d.abnormal, d.share, d.share_low, d.share_high, d.change, d.change_low, d.change_high)
+        (r.sex, d.multiple, d.concentration, d.cells, d.abnormal, *(getattr(d, n) for n in INTERVALS))
         for r in found.responses
         for d in r.doses
     ]  # fmt: skip

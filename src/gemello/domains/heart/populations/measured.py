@@ -1,8 +1,8 @@
 """Measured human action potentials that a population answers to.
 
 The 58 are endocardial small-tissue recordings of undiseased donor hearts (Szeged) at a cycle length of 1,000 ms, published with
-ToR-ORd (Tomek et al. 2019, eLife 8:e48890). Of each: APD90 from the time of the peak, peak and resting potential; of all: quantiles
-of the potential by time. The sexes are pooled and unnamed.
+ToR-ORd (Tomek et al. 2019, eLife 8:e48890). Of each: APD90 from the time of the peak, peak and resting potential; of all:
+quantiles of the potential by time. The sexes are pooled and unnamed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """markers: those of MARKERS, each (traces,). time: ms after the upstroke, (points,); quantiles: of the potential at that time, mV,
-    (points,) by name; both empty where there are none."""
+    """markers: those of MARKERS, each (traces,). time: ms after the upstroke, (points,); quantiles: of the potential at that
+    time, mV, (points,) by name; both empty where there are none."""
 
     markers: dict[str, Floats]
     time: Floats

@@ -15,13 +15,14 @@ from gemello.base.provenance import Provenance
 from gemello.domains.heart.cells.cell import CellModel
 from gemello.domains.heart.populations import weights as weighting
 
-PARAMETER, MARKER, STATE, WEIGHT = "parameter:", "marker:", "state:", "weight"
+GROUPS = {"parameters": "parameter:", "markers": "marker:", "state": "state:"}  # of the class, and prefix in a file
+WEIGHT = "weight"
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Cells of one model at their steady state. parameters: values that differ from the model's table, each (cells,), in its units;
+    """Cells of one model, paced. parameters: values that differ from the model's table, (cells,), in its units;
     markers: of the last beat, (cells,); state: of each cell at the end of it, (cells,) by state; weights: (cells,), of sum 1.
 
     sampled: number of candidates that the cells were accepted from. low, high: range of the factors. sex: pooled, female or male.
@@ -74,19 +75,22 @@ class Population:
 
     def take(self, which: NDArray[np.int64]) -> Population:
         """These cells, weighted alike (which: drawn by weight) or by what their weights are to each other (which: unique)."""
-        pick = lambda d: {n: v[which] for n, v in d.items()}  # noqa: E731
+
+        def pick(values: dict[str, Floats]) -> dict[str, Floats]:
+            return {n: v[which] for n, v in values.items()}
+
         unique = len(np.unique(which)) == len(which)
         w = self.weights[which] if unique else np.ones(len(which))
-        parts = {"parameters": pick(self.parameters), "markers": pick(self.markers), "state": pick(self.state)}
-        return replace(self, **parts, weights=w / w.sum())
+        parts = (pick(d) for d in (self.parameters, self.markers, self.state))
+        return replace(self, **dict(zip(GROUPS, parts, strict=True)), weights=w / w.sum())  # type: ignore[arg-type]
 
     # ---- files -----------------------------------------------------------------------------------------------------
     def frame(self) -> Any:
         """One row for each cell (polars)."""
         import polars as pl  # noqa: PLC0415  (only where a table is wanted)
 
-        groups = ((PARAMETER, self.parameters), (MARKER, self.markers), (STATE, self.state))
-        return pl.DataFrame({**{p + n: v for p, d in groups for n, v in d.items()}, WEIGHT: self.weights})
+        columns = {p + n: v for group, p in GROUPS.items() for n, v in getattr(self, group).items()}
+        return pl.DataFrame({**columns, WEIGHT: self.weights})
 
     def save(self, path: Path | str) -> Path:
         """Write a .parquet or .csv, and beside it PATH.json with what concerns all cells. Raises DataError for another kind."""
@@ -115,9 +119,11 @@ class Population:
         try:
             about = json.loads(beside(path).read_text(encoding="utf-8"))
             frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
-            part = lambda p: {n.removeprefix(p): frame[n].to_numpy().astype(float) for n in frame.columns if n.startswith(p)}  # noqa: E731
+            groups: dict[str, Any] = {
+                group: {n.removeprefix(p): frame[n].to_numpy().astype(float) for n in frame.columns if n.startswith(p)}
+                for group, p in GROUPS.items()
+            }
             stamp = Provenance(**about.pop("provenance"))
-            groups = {"parameters": part(PARAMETER), "markers": part(MARKER), "state": part(STATE)}
             return cls(**groups, weights=frame[WEIGHT].to_numpy().astype(float), provenance=stamp, **about)
         except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as e:
             raise DataError(f"not a population: {str(e)[:100]}", source=path.name, remedy="give a file that save wrote") from None

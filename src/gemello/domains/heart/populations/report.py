@@ -36,7 +36,7 @@ def write(
     path: Path | str,
     assumed: Sequence[str] = (),
 ) -> Path:
-    """Write the page; it appears whole or not at all. course: time after the upstroke (points,) ms, potential (cells, points) mV."""
+    """Write the page; it appears whole or not at all. course: time (points,) ms, potential (cells, points) mV."""
     charts = (
         (figures.distribution_chart({"pooled": pooled, **groups}, data), "APD90 of the populations and of the measured"),
         (figures.bundle_chart(*course, data), "action potentials of cells drawn by weight, over the measured"),
@@ -73,8 +73,8 @@ def sentences(pooled: Population, groups: Mapping[str, Population], responses: S
             f"Women’s APD90 without drug is {women[0] - men[0]:+.1f} ms against men’s in the same hearts.".replace("-", "−")
         )
     out.append(
-        f"{pooled.cells} of {pooled.sampled} candidates lie within the range of the measured action potentials; their weights make "
-        f"them worth {pooled.effective:.0f}."
+        f"{pooled.cells} of {pooled.sampled} candidates lie within the range of the measured action potentials; their weights "
+        f"make them worth {pooled.effective:.0f}."
     )
     return out
 
@@ -112,8 +112,8 @@ def assumptions(p: Population) -> list[str]:
     return [
         f"Cell {p.model}, cycle length {p.cycle_length:g} ms; conductances {p.low:g} to {p.high:g} times the published ones.",
         "A cell stands for a heart: no tissue, in which neighbours hold back a cell’s afterdepolarisation.",
-        "Abnormal: an early afterdepolarisation, or no repolarisation within the beat. Intervals: sampling of cells alone (Wilson, at "
-        "the effective number of cells), not the error of the model or of the assay.",
+        "Abnormal: an early afterdepolarisation, or no repolarisation within the beat. Intervals: sampling of cells alone "
+        "(Wilson, at the effective number of cells), not the error of the model or of the assay.",
         "Women and men: ratios of Yang & Clancy 2012 from mRNA, shared out on both sides of the pooled population.",
     ]
 

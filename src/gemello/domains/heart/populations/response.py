@@ -1,11 +1,11 @@
 """A drug in a population: by dose, the share of hearts whose repolarisation is abnormal, and the mean change of APD90.
 
-As in the drug trials in silico of Passini et al. 2017 (Front Physiol 8:668): each cell from its own steady state without drug.
+As in the drug trials in silico of Passini et al. 2017 (Front Physiol 8:668): each cell from its own state without drug.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +17,21 @@ from gemello.base.errors import DataError
 from gemello.domains.heart.cells.cell import CellModel
 from gemello.domains.heart.drugs.drug import Drug
 from gemello.domains.heart.drugs.effect import effect
-from gemello.domains.heart.populations.calibrate import CLOSE, Pacer, abnormal, markers_of
+from gemello.domains.heart.pacing import pace
+from gemello.domains.heart.populations.calibrate import Pacer, abnormal, markers_of
 from gemello.domains.heart.populations.population import Population, weighted_mean
 from gemello.domains.heart.populations.weights import wilson
-from gemello.domains.heart.steady import steady
 
 DOSES = (1.0, 3.0, 10.0, 30.0)  # x Cmax
-BEATS, MOST = 150, 60  # beats of a cell that does not settle (Passini 2017: 150 with the drug), and when that is
+BEATS = 150  # with the drug, as Passini 2017
 LEVEL = 0.95
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Dose:
-    """At one dose (multiple of Cmax, nM). cells: all of them; abnormal: of these, by number; share: weighted, with Wilson's interval
-    for the effective number of cells; change: weighted mean ΔAPD90 of the normal cells, ms, with its interval."""
+    """At one dose (multiple of Cmax, nM). cells: all of them; abnormal: of these, by number; share: weighted, with Wilson's
+    interval for the effective number of cells; change: weighted mean ΔAPD90 of the normal cells, ms, with its interval."""
 
     multiple: float
     concentration: float
@@ -63,8 +63,7 @@ def respond(
     *,
     multiples: Sequence[float] = DOSES,
     herg: str = "auto",
-    pacer: Pacer = steady,
-    progress: Callable[[int, int], None] | None = None,
+    pacer: Pacer = pace,
 ) -> Response:
     """The population without drug and at `multiples` of its Cmax. herg: as in `effect`. Raises DataError, UnsupportedError."""
     population.of(model)
@@ -75,8 +74,7 @@ def respond(
     at = np.repeat(np.asarray(multiples, float), cells) * drug.cmax
     values = {**base, **effect(drug, at, model, herg=herg, base=base)}
     start = model.state_type(*(np.tile(v, several) for v in population.start(model)))
-    options: dict[str, Any] = {"cycle_length": population.cycle_length, "beats": BEATS, "most": MOST, "close": CLOSE}
-    found = markers_of(pacer(model, values, state=start, progress=progress, **options))
+    found = markers_of(pacer(model, values, cycle_length=population.cycle_length, beats=BEATS, state=start))
     apd = np.concatenate([population.markers["apd90"][None], found["apd90"].reshape(several, cells)])
     bad = np.concatenate([abnormal(population.markers)[None], abnormal(found).reshape(several, cells)])
     doses = tuple(

@@ -2,12 +2,11 @@
 
 Yang & Clancy 2012 (Front Physiol 3:360) scale each current by its subunits' expression in women and in men, endocardial and
 epicardial, and so lengthen women's action potential. The measured action potentials pool both sexes, hence women get the square
-root of the ratio and men its inverse: together they stay where the data are. Calmodulin, which no conductance stands for, is left.
+root of the ratio and men its inverse: together they stay where the data are. Calmodulin, no conductance, is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,9 @@ import numpy as np
 from gemello.base.errors import DataError
 from gemello.base.reference import rows
 from gemello.domains.heart.cells.cell import CellModel
-from gemello.domains.heart.populations.calibrate import BEATS, CLOSE, MOST, Pacer, markers_of
+from gemello.domains.heart.pacing import pace
+from gemello.domains.heart.populations.calibrate import BEATS, Pacer, markers_of
 from gemello.domains.heart.populations.population import Population
-from gemello.domains.heart.steady import steady
 
 SEXES = ("female", "male")
 _TABLE = Path(__file__).parent / "sexes.csv"
@@ -39,10 +38,9 @@ def of_sex(
     model: CellModel,
     sex: str,
     *,
-    pacer: Pacer = steady,
-    progress: Callable[[int, int], None] | None = None,
+    pacer: Pacer = pace,
 ) -> Population:
-    """The same hearts as those of women or men, paced anew to their steady state; weights are kept. Raises DataError."""
+    """The same hearts as those of women or men, paced anew; weights are kept. Raises DataError."""
     if sex not in SEXES:
         raise DataError("not a sex of the table", column="sex", value=sex, remedy=f"use {' or '.join(SEXES)}")
     if population.sex != "pooled":
@@ -53,15 +51,6 @@ def of_sex(
     for name, ratio in ratios(model).items():
         before = values[name] if name in values else np.full(population.cells, float(model.parameters[name].value))
         values[name] = before * ratio**power
-    paced = pacer(
-        model,
-        values,
-        cycle_length=population.cycle_length,
-        beats=BEATS,
-        most=MOST,
-        close=CLOSE,
-        state=population.start(model),
-        progress=progress,
-    )
+    paced = pacer(model, values, cycle_length=population.cycle_length, beats=BEATS, state=population.start(model))
     state = {n: np.asarray(v, float) for n, v in paced.state._asdict().items()}
     return replace(population, parameters=values, markers=markers_of(paced), state=state, sex=sex)

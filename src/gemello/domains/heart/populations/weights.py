@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 def tilted(markers: dict[str, Floats], data: dict[str, Floats]) -> Floats:
-    """Weights (cells,), of sum 1. markers: of the cells, each (cells,); data: of the same names, each (traces,). DataError if empty."""
+    """Weights (cells,), of sum 1. markers: of the cells, (cells,); data: of the same names, (traces,). DataError if empty."""
     ours, theirs = _features(markers, data)
     if not len(ours):
         raise DataError("no cell to weight", remedy="sample more cells, or a wider range")

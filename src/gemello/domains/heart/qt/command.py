@@ -5,6 +5,7 @@ The command line hands its output (progress, tables, files) in as `context.obj`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,7 @@ def qt(
     """
     output = context.obj
     target = output.check_target(report, sources=[data]) if report is not None else None
-    if not known >= 0:
+    if not 0 <= known < math.inf:
         raise DataError("is no number of hours", column="--known", value=known, remedy="give 0 or more")
     with output.progress("Reading") as say:
         from gemello.domains.heart.qt import e14, records  # noqa: PLC0415

@@ -24,7 +24,7 @@ from scipy.stats import t as student
 from gemello.base.errors import DataError
 from gemello.base.random import generator
 from gemello.domains.heart.qt.mixed import Contrast, Mixed, reml
-from gemello.domains.heart.qt.records import Study
+from gemello.domains.heart.qt.records import HIGHEST, Study
 
 Floats = NDArray[np.float64]
 THRESHOLD = 10.0  # ms, ICH E14
@@ -97,8 +97,8 @@ class Correction:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Everything that the report shows. paired: ΔΔQTcF of each record on drug, ms. linearity: of a term in C² added to the model.
-    decision: whether the upper bound at every prediction asked for lies below 10 ms."""
+    """Everything that the report shows. paired: ΔΔQTcF of each record on drug, ms. linearity: of a term in C² added to the
+    model."""
 
     study: Study
     model: Mixed
@@ -153,7 +153,7 @@ def analyse(study: Study, concentrations: Sequence[float] = (), *, seed: int = 0
     """The whole analysis. concentrations: where to predict, besides the geometric mean Cmax of each dose. seed: of the
     interval of the hysteresis loop. Raises DataError, ConvergenceError."""
     for c in concentrations:
-        if not (np.isfinite(c) and c >= 0):
+        if not 0 <= c <= HIGHEST:
             raise DataError("not a concentration", column="concentration", value=c, remedy=f"give 0 or more, in {study.unit}")
     model = fit(study)
     by_time = at_times(study)
@@ -169,7 +169,7 @@ def analyse(study: Study, concentrations: Sequence[float] = (), *, seed: int = 0
     return Analysis(
         study, model, model.effect("treatment"), model.effect("concentration"), found, by_time, deciles(study, paired, model),
         paired, loop, corrections, curved, (float(slope), float(intercept)),
-        _notes(study, model, by_time, loop, curved, corrections, [v for _, v in asked]),
+        _notes(study, model, by_time, loop, curved, corrections, found),
     )  # fmt: skip
 
 
@@ -365,7 +365,7 @@ def _centred(v: Floats, who: NDArray[np.str_]) -> Floats:
 
 def _notes(
     study: Study, model: Mixed, by_time: Sequence[AtTime], loop: Hysteresis, curved: Contrast,
-    corrections: Sequence[Correction], asked: Sequence[float],
+    corrections: Sequence[Correction], asked: Sequence[Prediction],
 ) -> tuple[str, ...]:  # fmt: skip
     """What a reviewer must know before believing the line."""
     out = list(study.notes)
@@ -382,7 +382,8 @@ def _notes(
     if loop.seen:
         out.append(
             f"The effect lags behind the concentration (loop area {100 * loop.area:.0f} % of its box, 90 % interval"
-            f" {100 * loop.low:.0f} to {100 * loop.high:.0f} %): an effect-compartment model is due."
+            f" {100 * loop.low:.0f} to {100 * loop.high:.0f} %): an effect-compartment model is due, and the line, which knows no"
+            " delay, is no ground to exclude an effect."
         )
     if loop.high < 0 and max(a.mean for a in by_time) >= 5.0:
         out.append(
@@ -399,7 +400,13 @@ def _notes(
             " fully correct here."
         )
     largest = float(study.conc[study.active].max())
-    beyond = [v for v in asked if v > largest]
+    beyond = [p.concentration for p in asked if p.concentration > largest]
+    by_line = max(asked, key=lambda p: p.concentration).contrast.high < THRESHOLD
+    if by_line and not max(a.high for a in by_time) < THRESHOLD:
+        out.append(
+            f"The line excludes {THRESHOLD:g} ms, the means by time do not (see there): judge by the line only if its assumptions"
+            " hold."
+        )
     if beyond:
         out.append(f"{beyond[0]:.4g} {study.unit} lies beyond the highest concentration observed ({largest:.4g}): extrapolated.")
     return tuple(out)

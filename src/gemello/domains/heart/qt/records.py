@@ -37,6 +37,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 REQUIRED = ("ID", "TREATMENT", "TIME", "CONC")
 PLACEBO = ("placebo", "pbo", "vehicle")
 POSSIBLE = {"QTCF": (200.0, 800.0), "QTCFBL": (200.0, 800.0), "QT": (150.0, 1000.0), "RR": (250.0, 3000.0)}  # ms
+HIGHEST = 1e12  # of a concentration, whatever its unit
 DISAGREE = 5.0  # ms between the file's QTcF and QT/(RR/1 s)^(1/3) from which on one of them is wrong
 
 
@@ -121,6 +122,10 @@ def read(
     arm = np.array([f"{t} {d:g}" for t, d in zip(label.tolist(), dose.tolist(), strict=True)])  # each dose has its own period
     baseline, post = _baseline(cells, subject, arm, time, qtcf)
     keep = (~active | (label == chosen)) & post
+    for which, what in ((active, chosen), (~active, "placebo")):
+        if not (keep & which).any():
+            raise DataError(f"no row of {what} at a time above 0 h", source=table.source, column=table.header[at["TIME"]],
+                            remedy="give times in h after the dose")  # fmt: skip
     _unique(cells, subject, arm, time, keep)
     conc, name = _in_unit(cells, conc, active & keep, unit)
     used = {role: table.header[i] for role, i in at.items()}
@@ -229,6 +234,7 @@ def _active(cells: _Cells, label: Texts, dose: Floats) -> NDArray[np.bool_]:
 def _concentrations(cells: _Cells, active: NDArray[np.bool_], time: Floats) -> Floats:
     conc = cells.number("CONC", required=False)
     cells.fail(conc < 0, "CONC", "a negative concentration", "give 0 below the limit of quantification, or the measured value")
+    cells.fail(conc > HIGHEST, "CONC", "is no concentration", "give what was measured, and its unit")
     cells.fail(~active & (conc > 0), "CONC", "a concentration under placebo", "correct the treatment or the concentration")
     cells.fail(
         active & (time > 0) & np.isnan(conc), "CONC", "no concentration beside this ECG",
@@ -341,6 +347,8 @@ def _in_unit(cells: _Cells, conc: Floats, active: NDArray[np.bool_], unit: str |
 
 def _concentration(unit: str) -> bool:
     """Whether pint knows the unit as mass or amount by volume."""
+    if unit[:1] in "±+-0123456789":  # pint would take a number before it
+        return False
     for like in ("g/L", "mol/L"):
         try:
             factor(unit, like, "CONCU")

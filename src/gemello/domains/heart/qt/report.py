@@ -129,8 +129,8 @@ def by_time_table(a: Analysis) -> Table:
         for t in a.by_time
     )  # fmt: skip
     columns = (
-        "dose", "time (h)", f"mean concentration ({a.study.unit})", "mean ΔΔQTcF (ms)", "90 % lower (ms)", "90 % upper (ms)",
-        "on drug", "on placebo", "ΔΔ heart rate (beats/min)",
+        "dose (as in the file)", "time (h)", f"mean concentration ({a.study.unit})", "mean ΔΔQTcF (ms)", "90 % lower (ms)",
+        "90 % upper (ms)", "on drug", "on placebo", "ΔΔ heart rate (beats/min)",
     )  # fmt: skip
     peak = frozenset({i for i, t in enumerate(a.by_time) if t is a.peak})
     note = (
@@ -180,7 +180,7 @@ def relation_chart(a: Analysis) -> Chart:
         Rule(THRESHOLD, "y", f"{THRESHOLD:g} ms", VERMILLION),
     ]
     for p in a.predictions[:3]:
-        marks.append(Rule(p.concentration, "x", p.label))
+        marks.append(Rule(p.concentration, "x", p.label.removeprefix("geometric mean ")))  # room for the words
     told = f"ΔΔQTcF rises by {a.slope.value:.4g} ms per {a.study.unit}; observed deciles lie beside the line."
     return Chart(f"concentration ({a.study.unit})", "ΔΔQTcF (ms)", marks, told, height=400)
 

@@ -5,6 +5,7 @@ The command line hands its output (progress, tables, files) in as `context.obj`,
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gemello.base.errors import DataError, GemelloError
+from gemello.base.errors import DataError, GemelloError, SolverError
 
 if TYPE_CHECKING:
     from gemello.base.provenance import Provenance
@@ -57,8 +58,14 @@ def risk(
         say(f"Reading {compounds.name}")
         drugs, of, rejected = read(compounds, vintage, seed)
         targets = _targets(output, drugs, compounds, out, json)
-        made = assessed(drugs, of, samples, seed, say)
-        for (found, traces, stamp), drug, target in zip(made, drugs, targets, strict=True):
+        tried = attempted(drugs, of, samples, seed, say)
+        faults = [m for m in tried if isinstance(m, SolverError)]
+        if len(faults) == len(tried):
+            raise faults[0]
+        rejected += [(d.name, str(m)) for d, m in zip(drugs, tried, strict=True) if isinstance(m, SolverError)]
+        kept = [(m, d, t) for m, d, t in zip(tried, drugs, targets, strict=True) if not isinstance(m, SolverError)]
+        made, targets = [m for m, _, _ in kept], [t for _, _, t in kept]
+        for (found, traces, stamp), drug, target in kept:
             if target is not None:
                 say(f"Writing {target.name}")
                 _write(output, target, found, drug, of, traces, stamp, compounds.name)
@@ -81,7 +88,13 @@ def read(path: Path, vintage: str | None, seed: int) -> tuple[list[Drug], Vintag
     check_seed(seed)
     named = None if vintage is None else empty(vintage)
     reading = compound.read(path, seed=seed, strict=path.suffix.lower() != ".csv")
-    of = named or empty(next((d.vintage for d in reading.drugs if d.vintage), "lab2020"))
+    own = sorted({d.vintage or "lab2020" for d in reading.drugs})
+    if named is None and len(own) > 1:
+        raise DataError(
+            f"compounds of {' and '.join(own)}, each with thresholds of its own", source=path.name, column="vintage",
+            remedy="give a file for each, or say --vintage, which leaves out those of others",
+        )  # fmt: skip
+    of = named or empty(own[0])
     if of.thresholds is None:
         raise DataError("has no thresholds", source=f"vintage {of.name}", remedy="use lab2020 or validation2018")
     drugs, rejected, faults = [], list(reading.rejected), []
@@ -99,7 +112,19 @@ def read(path: Path, vintage: str | None, seed: int) -> tuple[list[Drug], Vintag
 def assessed(
     drugs: Sequence[Drug], vintage: Vintage, samples: int, seed: int, say: Callable[[str], None]
 ) -> list[tuple[Risk, Traces, Provenance]]:
-    """Verdict, action potentials and provenance of each drug."""
+    """`attempted`, where all must succeed. Raises SolverError."""
+    out = []
+    for made in attempted(drugs, vintage, samples, seed, say):
+        if isinstance(made, SolverError):
+            raise made
+        out.append(made)
+    return out
+
+
+def attempted(
+    drugs: Sequence[Drug], vintage: Vintage, samples: int, seed: int, say: Callable[[str], None]
+) -> list[tuple[Risk, Traces, Provenance] | SolverError]:
+    """Verdict, action potentials and provenance of each drug; the error where the equations of one could not be solved."""
     from gemello.base.provenance import Provenance  # noqa: PLC0415
     from gemello.domains.heart.risk import score  # noqa: PLC0415
     from gemello.domains.heart.risk.assess import assess  # noqa: PLC0415
@@ -109,10 +134,13 @@ def assessed(
     found = score.run(drugs, samples=samples, seed=seed, model=cell, progress=say)
     say("Action potentials")
     courses = traces(drugs, model=cell)
-    out = []
+    out: list[tuple[Risk, Traces, Provenance] | SolverError] = []
     for s, t in zip(found, courses, strict=True):
         stamp = Provenance.collect(cell, data=_numbers(s.drug), seed=seed)
-        out.append((assess(s, vintage), t, stamp))
+        try:
+            out.append((assess(s, vintage), t, stamp))
+        except SolverError as e:  # of many compounds, the others go on
+            out.append(e)
     return out
 
 
@@ -134,12 +162,17 @@ def _targets(output: Any, drugs: Sequence[Drug], source: Path, out: Path | None,
     if source.suffix.lower() != ".csv":
         return list(output.check_targets([out or Path(f"{_slug(drugs[0].name)}-risk.html")], sources=[source]))
     folder = Path() if out is None else out
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path raises for a name that no disk can hold
         raise DataError(
             "no such folder", source=str(folder), column="--out", remedy="of many compounds, name a folder that exists"
         )
     names = [_slug(d.name) for d in drugs]
-    unique = [n if names.count(n) == 1 else f"{n}-{i + 1}" for i, n in enumerate(names)]
+    unique: list[str] = []
+    for i, n in enumerate(names):
+        wanted = n if names.count(n) == 1 else f"{n}-{i + 1}"
+        while wanted in unique or (wanted != n and wanted in names):
+            wanted += "-x"
+        unique.append(wanted)
     return list(output.check_targets([folder / f"{n}-risk.html" for n in unique], sources=[source]))
 
 

@@ -133,7 +133,9 @@ def assumptions(vintage: Vintage, risk: Risk) -> list[str]:
     if risk.probabilities is not None:
         out.append(
             "Probability of a class: mean over the samples of the proportional-odds model of the reference drugs. It is about "
-            "the class that experts gave to drugs with such a score, not about the frequency of torsade in patients."
+            "the class that experts gave to drugs with such a score, not about the frequency of torsade in patients. How few "
+            "drugs that model was fitted to is not in it: from that alone a probability near a threshold has a standard error of "
+            "some 15 points."
         )
     return out
 
@@ -165,7 +167,7 @@ def doses_table(risk: Risk, traces: Traces) -> Table:
                 number(d.concentration),
                 _ranged(d.qnet, d.qnet_interval, "{:.4f}"),
                 _ranged(d.apd90, d.apd90_interval, "{:.0f}"),
-                f"{d.apd90 - traces.apd90[0]:+.0f}".replace("-", "−"),
+                f"{d.apd90 - traces.apd90[0]:+.0f}".replace("-", "−") if np.isfinite(d.apd90) else "–",
                 *flags,
             )
         )

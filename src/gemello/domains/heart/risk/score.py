@@ -21,7 +21,7 @@ from gemello.domains.heart.drugs.effect import effect
 from gemello.domains.heart.risk import solver
 
 DOSES = (1.0, 2.0, 3.0, 4.0)  # × Cmax
-CHUNK = 2048  # lanes sent to the solver at once
+CHUNK = 1024  # lanes sent to the solver at once
 MARKERS = ("qnet", "apd50", "apd90", "ead", "repolarised")
 
 Floats = NDArray[np.float64]
@@ -96,7 +96,12 @@ def run(
         n: np.concatenate([e.get(n, np.full(k, float(cell.parameters[n].value))) for e, k in zip(each, sizes, strict=True)])
         for n in names
     }
-    out = _in_chunks(cell, table, sum(sizes), solver.paced if pacer is None else pacer, chunk, progress)
+    best = np.concatenate([np.arange(k) % (1 + len(p)) == 0 for k, p in zip(sizes, picked, strict=True)])
+    out: dict[str, Any] = {}
+    for mine, own in ((best, solver.paced), (~best, solver.sampled)):
+        lanes = {n: v[mine] for n, v in table.items()}
+        for k, v in _in_chunks(cell, lanes, int(mine.sum()), own if pacer is None else pacer, chunk, progress).items():
+            out.setdefault(k, np.empty(len(best), v.dtype))[mine] = v
     ends = np.cumsum([0, *sizes])
     return [
         _one(d, tuple(float(m) for m in multiples), p, {k: v[a:b] for k, v in out.items()})
@@ -151,7 +156,7 @@ def _in_chunks(
         if lanes > chunk or not start:
             progress(f"Pacing cells: {start} of {lanes}" if start else f"Pacing {lanes} cells at CL {solver.CYCLE:g} ms")
         parts.append(pacer(model, {n: v[here] for n, v in table.items()}))
-    return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in (*MARKERS, "failed")}
+    return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in (*MARKERS, "failed")} if parts else {}
 
 
 def _one(drug: Drug, doses: tuple[float, ...], picked: Ints, out: Mapping[str, Any]) -> Scored:
