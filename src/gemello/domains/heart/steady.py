@@ -26,6 +26,7 @@ MEMORY = 6  # beats that are combined
 SETTLE = 5  # plain beats before
 CLOSE = 1e-6  # what a beat still changes, in units of the states' scales, at which a cell counts as steady
 RIDGE = 1e-12
+UNBOUND = 0.05  # a cell whose drug has this much further to go after all beats is paced through them
 AFTER = 3  # beats in which the rest of a cell follows its bound drug
 COARSE, ROUGH = 1e-3, 1e-5  # where a tighter tolerance is asked for: tolerance of the way there, and what may still change
 Array = np.ndarray
@@ -63,7 +64,8 @@ def steady(
     for size, enough in (*stages, (tolerance, close)):
         x, done = _at_rest(model, partial(run, beats=1, tolerance=size), x, sound, enough, most, progress)
     if model.bound:
-        x = _not_yet_bound(model, run, x, state, once, beats, tolerance)
+        x, share = _not_yet_bound(model, run, x, state, once, beats, tolerance)
+        done &= np.abs(1.0 - share) < UNBOUND
     out = run(None, 1, tolerance, tuple(x), trace)
     late = np.flatnonzero(~done)
     if late.size:
@@ -124,11 +126,12 @@ def _at_rest(
 
 def _not_yet_bound(
     model: CellModel, run: Callable[..., Paced], x: Array, state: Any, once: Paced, beats: int, tolerance: float
-) -> Array:
+) -> tuple[Array, Array]:
     """The state after `beats` beats from the one at rest, x: drugs that unbind slowly have not bound in full by then.
 
-    With u the share of the final binding, a beat adds (1 − u)(r0 + (r1 − r0) u), whose rates r0 at the start and r1 near the end
-    are those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at once.
+    With u the share of the final binding, a beat adds (1 − u)(r0 + (r1 − r0) u). The rates r0 at the start and r1 near the end are
+    those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at once.
+    Returned with the share u.
     """
     names = model.state_type._fields
     bound, free = ([names.index(n) for n in group] for group in (model.bound, model.unbound))
@@ -155,7 +158,7 @@ def _not_yet_bound(
         start = with_share(u)[:, slow]
         x = x.copy()
         x[:, slow] = np.stack(run(slow, AFTER, tolerance, tuple(start)).state)
-    return x
+    return x, u
 
 
 class _Anderson:

@@ -328,6 +328,6 @@ def test_a_bad_measurement_is_named_by_its_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["INa_IC50 [uM]", "Vhalf [V]", "Ku [1/s]"])
 def test_samples_in_another_unit_are_refused(tmp_path: Path, column: str) -> None:
-    (tmp_path / "draws.csv").write_text(f"{column}\n1\n2\n", encoding="utf-8")
+    (tmp_path / "draws.csv").write_text(f"{column},n\n1,1\n2,1\n", encoding="utf-8")
     with pytest.raises(DataError, match="samples are in"):
         yaml(tmp_path, GOOD + "samples: draws.csv\n")

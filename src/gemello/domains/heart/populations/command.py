@@ -63,9 +63,7 @@ def population(
         raise DataError("impossible number", column="--cells", value=cells, remedy=f"give 1 to {MOST_CELLS}")
     bad = [d for d in dose if not 0.0 < d <= HIGHEST]
     if bad:
-        raise DataError(
-            "not a multiple of Cmax", column="--dose", value=bad[0], remedy=f"give numbers above 0, up to {HIGHEST:g}"
-        )
+        raise DataError("impossible doses", column="--dose", value=bad[0], remedy=f"give numbers above 0, up to {HIGHEST:g}")
     if save is not None and save.suffix not in (".parquet", ".csv"):
         raise DataError("unknown kind of file", column="--save", value=save.name, remedy="write a .parquet or a .csv")
     wanted = [p for p in (report, save) if p is not None]
