@@ -130,8 +130,8 @@ def _not_yet_bound(
     """The state after `beats` beats from the one at rest, x: drugs that unbind slowly have not bound in full by then.
 
     With u the share of the final binding, a beat adds (1 − u)(r0 + (r1 − r0) u). The rates r0 at the start and r1 near the end
-    are those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at once.
-    Returned with the share u.
+    are those of the very first beat and of a beat from x with a tenth of the drug taken out; the rest of the cell follows at
+    once. Returned with the share u.
     """
     names = model.state_type._fields
     bound, free = ([names.index(n) for n in group] for group in (model.bound, model.unbound))
