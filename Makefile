@@ -38,9 +38,11 @@ docs: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(VENV)/bin/gemello benchmark pharmacology
+	$(VENV)/bin/gemello benchmark heart
 
 validate: $(VENV)/.installed-dev
 	$(VENV)/bin/gemello validate pharmacology
+	$(VENV)/bin/gemello validate heart
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -243,6 +243,16 @@ class NotASemigroup(Linear):
         return lambda dt, y, rates: whole(dt * (1.0 + 1e-6 * dt), y, rates)
 
 
+@plant("coupling", "M x against derivative")
+class WrongCoupling(Linear):
+    """A block whose matrix drains half as fast as its derivative."""
+
+    coupled = (("a",),)
+
+    def coupling(self, t: Any, y: State, p: Any, u: Any) -> tuple[Any, ...]:
+        return (((-0.5 * p.CL / p.V,),),)
+
+
 @plant("matrix", "A y against derivative")
 class WrongSign(Linear):
     def matrix(self, p: Any) -> tuple[tuple[Any, ...], ...]:

@@ -38,7 +38,8 @@ def test_the_example_runs_and_prints_what_the_objects_hold() -> None:
 
 
 def test_every_command_exists() -> None:
-    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    known = set(group.list_commands(typer.Context(group)))  # type: ignore[attr-defined]
     used = {c for b in blocks("console") for c in re.findall(r"^\$ gemello (\w+)", b, re.MULTILINE)}
     assert used
     assert used <= known

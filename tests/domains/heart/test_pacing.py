@@ -110,7 +110,7 @@ def test_impossible_input_is_refused(values: dict[str, Any], options: dict[str, 
 
 
 def test_a_cell_that_cannot_go_on_is_marked_and_the_others_go_on() -> None:
-    state = [np.array([float(v)] * 2) for v in pace(epi, beats=1).state]
+    state = [np.array([float(v[0])] * 2) for v in pace(epi, beats=1).state]
     state[0][1] = np.nan
     both = pace(epi, state=tuple(state))
     assert both.failed.tolist() == [False, True]
