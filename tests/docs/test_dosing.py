@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer
+from tests.docs.pages import run
 
 from gemello.cli.main import app, main
 
@@ -22,20 +21,7 @@ SLOW = ("--models", "--report")  # read, not run
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    shown, compared = "", 0
-    for language, file, text in FENCES:
-        if file:
-            Path(file).write_text(text, encoding="utf-8")
-        elif language == "python":
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, "dosing.md", "exec"), names)
-            shown = out.getvalue()
-        elif language == "text":
-            assert shown == text
-            compared += 1
-    assert compared == 7
+    assert run("dosing.md", FENCES) == 7
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import run
 
 from gemello.domains.heart.drugs.drug import CHANNELS
 from gemello.domains.heart.drugs.vintage import NAMES, empty
@@ -19,20 +18,7 @@ FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOT
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    shown, compared = "", 0
-    for language, file, text in FENCES:
-        if file:
-            Path(file).write_text(text, encoding="utf-8")
-        elif language == "python":
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, "heart-drugs.md", "exec"), names)
-            shown = out.getvalue()
-        elif language == "text":
-            assert shown == text
-            compared += 1
-    assert compared == 3
+    assert run("heart-drugs.md", FENCES) == 3
 
 
 def test_its_tables_are_true() -> None:

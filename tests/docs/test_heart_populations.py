@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer
+from tests.docs.pages import run
 
 from gemello.domains.heart.drugs import compound
 from gemello.domains.heart.populations import command
@@ -22,20 +21,7 @@ COMMANDS = re.findall(r"^\$ gemello heart population (.*)$", PAGE, re.MULTILINE)
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    shown, compared = "", 0
-    for language, file, text in FENCES:
-        if file:
-            Path(file).write_text(text, encoding="utf-8")
-        elif language == "python":
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, "heart-populations.md", "exec"), names)
-            shown = out.getvalue()
-        elif language == "text":
-            assert shown == text
-            compared += 1
-    assert compared == 1
+    assert run("heart-populations.md", FENCES) == 1
     (drug,) = compound.read(tmp_path / "blocker.yaml").drugs
     assert (drug.name, drug.cmax) == ("XX-21", 10.0)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer
+from tests.docs.pages import run
 
 from gemello.domains.heart.drugs import compound
 from gemello.domains.heart.drugs.vintage import Vintage
@@ -23,20 +22,7 @@ COMMANDS = re.findall(r"^\$ gemello heart risk (.*)$", PAGE, re.MULTILINE)
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    shown, compared = "", 0
-    for language, file, text in FENCES:
-        if file:
-            Path(file).write_text(text, encoding="utf-8")
-        elif language == "python":
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, "heart-risk.md", "exec"), names)
-            shown = out.getvalue()
-        elif language == "text":
-            assert shown == text
-            compared += 1
-    assert compared == 2
+    assert run("heart-risk.md", FENCES) == 2
 
 
 def test_its_file_is_read_as_the_drug_that_it_is(tmp_path: Path, shared_data: Path) -> None:
