@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,14 @@ def columns(path: Path) -> dict[str, np.ndarray]:
         return np.array([np.nan if r[name] in (".", "") else float(r[name]) for r in table])
 
     return {name: column(name) for name in table[0]}
+
+
+def checks_of(area: str, folder: Path | None, parts: Mapping[str, Callable[[Path], Iterator[Check]]]) -> Iterator[Check]:
+    """The checks of all parts (by what they are about), one at a time. Where an area's data are missing (folder None) a row for
+    each part says so, and does not pass."""
+    for name, part in parts.items():
+        if folder is None:
+            words = f"{name}: not run, no reference data; set GEMELLO_DATA to the folder that holds {area}/"
+            yield {"check": words, "value": None, "reference": None, "tolerance": None, "source": "", "passed": False}
+        else:
+            yield from part(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gemello.base.reference import Check, reference_data
+from gemello.base.reference import Check, checks_of, reference_data
 from gemello.domains.heart.authorities import cell_models, drugs, exvivo, organ, populations, qt, risk, tissue
 
 # Parts by what is said where there are no reference data; the longest last.
@@ -26,10 +26,4 @@ WITH_DATA: dict[str, Callable[[Path], Iterator[Check]]] = {
 
 def checks() -> Iterator[Check]:
     """Every check of the domain, one at a time. Where the reference data are missing a row says so, and does not pass."""
-    folder = reference_data("heart")
-    for name, part in WITH_DATA.items():
-        if folder is None:
-            words = f"{name}: not run, no reference data; set GEMELLO_DATA to the folder that holds heart/"
-            yield {"check": words, "value": None, "reference": None, "tolerance": None, "source": "", "passed": False}
-        else:
-            yield from part(folder)
+    yield from checks_of("heart", reference_data("heart"), WITH_DATA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gemello.base.reference import Check, reference_data
+from gemello.base.reference import Check, checks_of, reference_data
 from gemello.domains.pharmacology.authorities import (
     calibration,
     diagnostics,
@@ -49,12 +49,6 @@ WITHOUT: tuple[Callable[[], Iterator[Check]], ...] = (
 
 def checks() -> Iterator[Check]:
     """Every check of the domain, one at a time. Where the reference data are missing a row says so, and does not pass."""
-    folder = reference_data("pharmacology")
-    for name, part in WITH_DATA.items():
-        if folder is None:
-            words = f"{name}: not run, no reference data; set GEMELLO_DATA to the folder that holds pharmacology/"
-            yield {"check": words, "value": None, "reference": None, "tolerance": None, "source": "", "passed": False}
-        else:
-            yield from part(folder)
+    yield from checks_of("pharmacology", reference_data("pharmacology"), WITH_DATA)
     for own in WITHOUT:
         yield from own()
