@@ -219,7 +219,7 @@ def _program(model: CellModel, wide: tuple[str, ...], from_state: bool, traced: 
             return w, (w.y[voltage], w.y[calcium])
 
         w, (v, ca) = jax.lax.scan(point, w, shared["trace"])
-        return tuple(w.y), w.kept, w.failed, w.steps, v.T, ca.T, y[voltage]
+        return tuple(w.y), w.kept, w.failed, w.steps, v.T, ca.T
 
     return run
 
@@ -254,7 +254,7 @@ def _result(model: CellModel, period: np.ndarray, beats: int, out: Any, trace: f
     table = {n: np.where(failed, np.nan, v) for n, v in biomarkers(marks).items()}
     course = None
     if trace:
-        v, ca, _ = out[4:]
+        v, ca = out[4:]
         course = Trace(np.arange(1, points + 1) * trace, v, ca)
     return Paced(model, period, beats, table, model.state_type(*y), failed, steps / beats, course)
 
