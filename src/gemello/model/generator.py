@@ -6,8 +6,8 @@ Roles:
     seen      the same of the persons to be continued; only what was known at the time of the forecast belongs in it
     times     (T,) times of the forecast since baseline, in `time_unit`
 
-A generator gives whole trajectories (`sample`), their conditional mean (`expected`: the prognostic score of a variable at a time),
-and refuses persons outside of what it learned from (`check`). Training makes a new generator; a trained one never changes, and
+A generator gives whole trajectories (`sample`), their conditional mean (`expected`: the prognostic score of a variable at a
+time), and refuses persons outside of what it learned from (`check`). Training makes a new generator; a trained one never changes, and
 `to_dict` / `from_dict` carry it whole, as plain numbers and words: its file is data, not code.
 """
 
@@ -45,9 +45,9 @@ class Variable:
 
 @dataclass(frozen=True)
 class History:
-    """Persons, in arrays. `baseline`: name -> (persons,). `person`: (visits,) number of the person of each visit, `time`: (visits,)
-    since baseline, both sorted; `values`: name -> (visits,). `event_time`, `event_seen`: name -> (persons,) time of the event or of
-    censoring, and whether it was seen. A longitudinal variable's baseline value is its value at time 0. NaN: missing."""
+    """Persons, in arrays. `baseline`: name -> (persons,). `person`: (visits,) number of the person of each visit, `time`:
+    (visits,) since baseline, both sorted; `values`: name -> (visits,). `event_time`, `event_seen`: name -> (persons,) time of the
+    event or of censoring, and whether it was seen. A longitudinal variable's baseline value is its value at time 0. NaN: missing."""
 
     variables: tuple[Variable, ...]
     persons: tuple[str, ...]
@@ -122,8 +122,8 @@ class History:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Sampled futures. values: name -> (draws, persons, T); event_time: name -> (draws, persons), inf where later than the generator
-    says. Draw d of every variable belongs to the same future."""
+    """Sampled futures. values: name -> (draws, persons, T); event_time: name -> (draws, persons), inf where later than the
+    generator says. Draw d of every variable belongs to the same future."""
 
     persons: tuple[str, ...]
     times: Array

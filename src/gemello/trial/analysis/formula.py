@@ -87,8 +87,8 @@ class Formula:
 
 @dataclass(frozen=True)
 class Design:
-    """A formula met a table. matrix: (rows, k). names: (k,). outcome: (rows,) or None. kept: (rows,) which row of the table each
-    row is. term_of: (k,) position in `terms` of each column's term, −1 the intercept. levels: of every factor, reference first."""
+    """A formula met a table. matrix: (rows, k). names: (k,). outcome: (rows,) or None. kept: (rows,) the table's row of
+    each. term_of: (k,) position in `terms` of each column's term, −1 the intercept. levels: of every factor, reference first."""
 
     formula: Formula
     matrix: Array
@@ -308,13 +308,6 @@ def _number(value: Any, node: ast.expr, f: Formula) -> Any:
 
 
 # ---- the matrix ------------------------------------------------------------------------------------------------------------
-def _matrix(
-    f: Formula, table: pl.DataFrame, levels: dict[str, tuple[str, ...]]
-) -> tuple[Array, tuple[str, ...], tuple[int, ...]]:
-    m, names, term_of, _ = _matrix(f, table, levels)
-    return m, names, term_of
-
-
 def _matrix(
     f: Formula, table: pl.DataFrame, levels: dict[str, tuple[str, ...]]
 ) -> tuple[Array, tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
