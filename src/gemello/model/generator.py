@@ -7,7 +7,7 @@ Roles:
     times     (T,) times of the forecast since baseline, in `time_unit`
 
 A generator gives whole trajectories (`sample`), their conditional mean (`expected`: the prognostic score of a variable at a
-time), and refuses persons outside of what it learned from (`check`). Training makes a new generator; a trained one never changes, and
+time), and refuses persons outside of what it learned from (`check`). Training makes a new one; a trained one never changes, and
 `to_dict` / `from_dict` carry it whole, as plain numbers and words: its file is data, not code.
 """
 
@@ -47,7 +47,7 @@ class Variable:
 class History:
     """Persons, in arrays. `baseline`: name -> (persons,). `person`: (visits,) number of the person of each visit, `time`:
     (visits,) since baseline, both sorted; `values`: name -> (visits,). `event_time`, `event_seen`: name -> (persons,) time of the
-    event or of censoring, and whether it was seen. A longitudinal variable's baseline value is its value at time 0. NaN: missing."""
+    event or of censoring, and whether it was seen. A longitudinal variable's baseline is its value at time 0. NaN: missing."""
 
     variables: tuple[Variable, ...]
     persons: tuple[str, ...]
