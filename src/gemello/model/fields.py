@@ -65,6 +65,16 @@ class Fields:
         )
         return value if value is default else tuple(map(float, value))
 
+    def texts(self, key: str, default: Any = _MISSING) -> tuple[str, ...]:
+        """A list of texts; one text stands for a list of one."""
+        right = lambda v: isinstance(v, str) or (isinstance(v, list) and all(isinstance(x, str) and x.strip() for x in v))  # noqa: E731
+        value = self._get(key, default, right, "a list of texts")
+        return value if value is default else (value,) if isinstance(value, str) else tuple(value)
+
+    def choice(self, key: str, allowed: Sequence[str], default: Any = _MISSING) -> str:
+        """One of some words."""
+        return str(self._get(key, default, lambda v: v in allowed, f"one of {', '.join(allowed)}"))
+
     def flag(self, key: str, default: bool) -> bool:
         return self._get(key, default, lambda v: isinstance(v, bool), "true or false")
 

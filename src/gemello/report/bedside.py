@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gemello.base.version import __version__
 from gemello.model.schedule import DOSE, RESET_AND_DOSE, Schedule
-from gemello.report import figures, svg
+from gemello.report import figures, render, svg
 from gemello.report.chart import BLUE, GREEN, GREY, Chart, Mark, Points, Zone
-from gemello.report.page import _environment, write_whole
 from gemello.report.tables import Table, probability
 from gemello.report.words import axis, number, percent, with_unit
 from gemello.twin.assess import Assessed
@@ -75,8 +73,7 @@ def bedside_report(
         "cautions": cautions(twins, decision, forecast),
         "stamp": _stamp(decision, twins),
     }
-    text = _environment().get_template("bedside.html").render(version=__version__, **told)
-    return write_whole(Path(path), text)
+    return render.write("bedside.html", told, path)
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------

@@ -6,24 +6,19 @@ anything. Without scripts, and on paper, the charts are SVG; with scripts one ca
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gemello.base.errors import DataError
-from gemello.base.version import __version__
 from gemello.inference.residuals import goodness
 from gemello.inference.result import Fit
 from gemello.model import registry
 from gemello.model.contract import Model
 from gemello.model.schedule import Schedule, Subject
-from gemello.report import figures, fit_section, tables
+from gemello.report import figures, fit_section, render, tables
 from gemello.report.fit_section import Checks
 from gemello.report.pictures import Picture, Pictures
 from gemello.report.words import markdown, number, percent, plural, with_unit
@@ -90,7 +85,7 @@ def twin_report(
         ),
         "sources": tables.sources_table(twin.model),
     }
-    return _write("twin.html", words, path, interactive)
+    return render.write("twin.html", words, path, interactive=interactive)
 
 
 def fit_report(
@@ -128,7 +123,7 @@ def fit_report(
         "provenance": tables.provenance_table(stamps),
         "sources": tables.sources_table(model),
     }
-    return _write("fit.html", words, path, interactive)
+    return render.write("fit.html", words, path, interactive=interactive)
 
 
 def checks_report(
@@ -144,7 +139,7 @@ def checks_report(
         "fit": fit_section.alone(model, pictures, checks),
         "provenance": tables.provenance_table(stamps),
     }
-    return _write("checks.html", words, path, interactive)
+    return render.write("checks.html", words, path, interactive=interactive)
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------
@@ -275,41 +270,3 @@ def _candidates(twin: Twin, decision: Decision | None, pictures: Pictures) -> tu
     unit = twin.model.ports[port - 1].unit if twin.model.ports else ""
     chart = figures.decision_chart(decision, unit, twin.model.time_unit)
     return tables.candidates_table(decision), pictures.draw(chart, "Probability of meeting all goals, with Monte Carlo errors")
-
-
-# ---- files ---------------------------------------------------------------------------------------------------------
-@cache
-def _environment() -> Environment:
-    out = Environment(
-        loader=PackageLoader("gemello.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    out.filters["number"] = number
-    return out
-
-
-def _write(template: str, words: Mapping[str, Any], path: Path | str, interactive: bool) -> Path:
-    script = ""
-    if interactive:
-        from plotly.offline import get_plotlyjs  # noqa: PLC0415  (reads 5 MB)
-
-        script = get_plotlyjs().replace("</script", "<\\/script")
-    text = _environment().get_template(template).render(version=__version__, plotly=script, **words)
-    return write_whole(Path(path), text)
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write beside `path`, then rename: nobody ever sees half a file. Raises DataError where that cannot be."""
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot be written: {e.strerror or e}", source=str(path), remedy="give a path that you may write to"
-        ) from None
-    return path

@@ -13,6 +13,7 @@ from gemello.domains.heart.drugs.drug import Binding, Block, Drug
 from gemello.domains.heart.drugs.herg import fraction
 from gemello.domains.heart.drugs.quantity import concentration, split
 from gemello.domains.heart.drugs.vintage import Vintage
+from gemello.formats import yamlfile
 
 GOOD = """
 name: examplium
@@ -141,8 +142,8 @@ def test_files_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         compound.read(tmp_path / "x.yaml")
-    monkeypatch.setattr(compound, "SIZE_LIMIT", 10)
-    with pytest.raises(DataError, match="keep raw measurements in files of their own"):
+    monkeypatch.setattr(yamlfile, "SIZE_LIMIT", 10)
+    with pytest.raises(DataError, match="keep data in files of their own"):
         yaml(tmp_path, GOOD)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.base.errors import DataError, GemelloError, UnsupportedError
+from gemello.base.errors import DataError, GemelloError
 from gemello.base.random import generator
 from gemello.domains.heart.drugs import hill, milnes, tables
 from gemello.domains.heart.drugs.drug import (
@@ -34,9 +34,8 @@ from gemello.domains.heart.drugs.drug import (
 )
 from gemello.domains.heart.drugs.quantity import concentration, converted, head, pure
 from gemello.domains.heart.drugs.vintage import NAMES, empty
-from gemello.formats import columns
+from gemello.formats import columns, yamlfile
 
-SIZE_LIMIT = 1_000_000  # bytes of a compound's file
 MOST = 1_000  # compounds of a file
 KEYS = ("name", "cmax", "molar_mass", "vintage", "channels", "herg", "samples", "data")
 HILL_KEYS, HERG_KEYS = ("ic50", "hill", "data"), ("Kmax", "Ku", "n", "EC50", "halfmax", "Vhalf", "data")
@@ -64,10 +63,10 @@ def read(path: Path | str, *, seed: int = 0, draws: int = 2000, refits: int = 10
             raise DataError("not a number of draws", column=option, value=value, remedy="give 1 to 100000")
     fitting = _Fitting(path.parent, seed, draws, refits)
     if path.suffix.lower() in (".yaml", ".yml"):
-        return Reading((_compound(_yaml(path), path.name, fitting),))
+        return Reading((_compound(yamlfile.read(path, example="name: and cmax:, one compound a file"), path.name, fitting),))
     if path.suffix.lower() != ".csv":
         raise DataError("unknown kind of file", source=path.name, value=path.suffix, remedy="give a .yaml or a .csv file")
-    _check_size(path)
+    yamlfile.check_file(path)
     found: list[Drug] = []
     rejected = []
     for place, values in _rows(columns.read(path)):
@@ -86,63 +85,6 @@ def read(path: Path | str, *, seed: int = 0, draws: int = 2000, refits: int = 10
 
 
 # ---- files to nested texts -----------------------------------------------------------------------------------------
-def _is_file(path: Path) -> bool:
-    """Whether it is one; a name that no disk can hold is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _check_size(path: Path) -> None:
-    if not _is_file(path):
-        raise DataError("no such file", source=str(path), remedy="check the path")
-    if path.stat().st_size > SIZE_LIMIT:
-        raise DataError(
-            f"{path.stat().st_size / 1e6:.1f} MB is more than {SIZE_LIMIT / 1e6:.0f} MB", source=path.name,
-            remedy="keep raw measurements in files of their own and name them under data",
-        )  # fmt: skip
-
-
-def _yaml(path: Path) -> Mapping[str, Any]:
-    """The file's mapping; every scalar is a text. Raises DataError."""
-    _check_size(path)
-    try:
-        import yaml  # type: ignore[import-untyped, import-not-found]  # noqa: PLC0415  (only for such files)
-    except ImportError:
-        raise UnsupportedError("reading YAML needs the package PyYAML; install it, or give the compound as CSV") from None
-
-    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # makes texts, lists and mappings only
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError(f"an alias in line {self.peek_event().start_mark.line + 1}; write the value out")
-            if getattr(self.peek_event(), "tag", None) not in (None, "!"):
-                raise yaml.YAMLError(f"a tag in line {self.peek_event().start_mark.line + 1}; leave it out")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(k, deep=True) for k, _ in node.value]
-            twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
-            if twice is not None:
-                raise yaml.YAMLError(f"the key {str(twice)[:40]!r} stands twice; keep one")
-            return super().construct_mapping(node, deep)
-
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        content = yaml.load(text, Loader=Loader)
-    except OSError as e:
-        raise DataError(f"cannot be read: {e.strerror or e}", source=path.name, remedy="check its permissions") from None
-    except UnicodeDecodeError:
-        raise DataError("not UTF-8 text", source=path.name, remedy="save the file in UTF-8") from None
-    except RecursionError:
-        raise DataError("nested too deeply", source=path.name, remedy="see docs/heart-drugs.md for the form") from None
-    except (yaml.YAMLError, ValueError, TypeError) as e:
-        raise DataError(f"not YAML: {' '.join(str(e).split())[:160]}", source=path.name, remedy="correct it there") from None
-    if not isinstance(content, dict):
-        raise DataError("no keys", source=path.name, remedy="begin with name: and cmax:, one compound a file")
-    return content
-
-
 def _rows(table: columns.Table) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Place and nested texts of each row of a CSV file of compounds; the unit of a column's head goes to its cells."""
     if len(table) > MOST:
@@ -201,7 +143,7 @@ class _Fitting:
             raise DataError(
                 "not in the folder of the compound's file", source=source, column="data", value=name, remedy="put it there"
             )
-        if not _is_file(path):
+        if not yamlfile.is_file(path):
             raise DataError("no such file", source=source, column="data", value=name, remedy=f"put it into {self.folder}")
         return path
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from gemello.base.provenance import Provenance
-from gemello.base.version import __version__
 from gemello.domains.heart.drugs.drug import HERG
 from gemello.domains.heart.organ import isochrones
 from gemello.domains.heart.organ.ecg import Ecg
 from gemello.domains.heart.organ.pictures import lead_chart, leads_chart
 from gemello.domains.heart.organ.study import BEATS, CYCLE, Dose, Study
-from gemello.report import svg
-from gemello.report.page import write_whole
+from gemello.report import render, svg
 from gemello.report.tables import Table
 from gemello.report.words import number, percent, plural
 
@@ -55,7 +51,7 @@ def write(study: Study, provenance: Provenance, *, path: Path | str, source: str
         "assumed": assumptions(study),
         "stamp": stamp(study, provenance, source, heart),
     }
-    return write_whole(Path(path), _environment().get_template("ecg.html").render(version=__version__, **told))
+    return render.write("ecg.html", told, path, package="gemello.domains.heart.organ")
 
 
 def chosen(study: Study) -> list[Dose]:
@@ -144,14 +140,3 @@ def stamp(study: Study, p: Provenance, source: str, heart: str) -> str:
     parts += [f"heart from {heart}, voxels of {study.virtual.heart.spacing:g} mm"] if heart else []
     parts += [f"data {p.data_hash}"] if p.data_hash else []
     return "; ".join([*parts, f"gemello {p.gemello}, JAX {p.jax}, made {p.created} UTC"])
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=ChoiceLoader([PackageLoader("gemello.domains.heart.organ"), PackageLoader("gemello.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from gemello.base.version import __version__
 from gemello.domains.heart.populations import figures, weights
 from gemello.domains.heart.populations.measured import MARKERS, Measured
 from gemello.domains.heart.populations.population import Population
 from gemello.domains.heart.populations.response import Response
-from gemello.report import svg
-from gemello.report.page import write_whole
+from gemello.report import render, svg
 from gemello.report.tables import Table
 from gemello.report.words import number, percent
 
@@ -54,7 +50,7 @@ def write(
         "assumed": [*assumptions(pooled), *assumed],
         "stamp": stamp(pooled),
     }
-    return write_whole(Path(path), _environment().get_template("population.html").render(version=__version__, **told))
+    return render.write("population.html", told, path, package="gemello.domains.heart.populations")
 
 
 def sentences(pooled: Population, groups: Mapping[str, Population], responses: Sequence[Response]) -> list[str]:
@@ -123,14 +119,3 @@ def stamp(p: Population) -> str:
     s = p.provenance
     parts = [f"model {s.model} {s.model_version}", f"parameters {s.parameter_hash}", f"data {s.data_hash}", f"seed {s.seed}"]
     return "; ".join([*parts, f"gemello {s.gemello}, JAX {s.jax}, made {s.created} UTC"])
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=ChoiceLoader([PackageLoader("gemello.domains.heart.populations"), PackageLoader("gemello.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from gemello.base.version import __version__
 from gemello.domains.heart.qt.coverage import HeldOut
 from gemello.domains.heart.qt.e14 import THRESHOLD, Analysis, AtTime
+from gemello.report import render
 from gemello.report.chart import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, Band, Chart, Line, Mark, Points, Rule
-from gemello.report.page import write_whole
 from gemello.report.pictures import Grid, Pictures
 from gemello.report.tables import Table
 from gemello.report.words import number, percent, plural
@@ -47,10 +45,8 @@ def qt_report(
         "corrections": corrections_table(analysis),
         "twins": _twins(twins, twin_model, known, pictures),
         "provenance": provenance_table(analysis),
-        "version": __version__,
-        "plotly": _script() if interactive else "",
     }
-    return write_whole(Path(path), _environment().get_template("qt.html").render(**words))
+    return render.write("qt.html", words, path, package="gemello.domains.heart.qt", interactive=interactive)
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------
@@ -264,16 +260,3 @@ def _subject_chart(held: HeldOut, subject: str, y_range: tuple[float, float]) ->
     ]
     told = f"Subject {subject}: {int(inside.sum())} of {len(y)} later measurements inside the interval."
     return Chart("time (h)", "QTcF (ms)", marks, told, f"subject {subject}", y_range=y_range, height=210)
-
-
-# ---- files -------------------------------------------------------------------------------------------------------------
-@cache
-def _environment() -> Environment:
-    folders = ChoiceLoader([PackageLoader("gemello.domains.heart.qt", "templates"), PackageLoader("gemello.report", "templates")])
-    return Environment(loader=folders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def _script() -> str:
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415  (reads 5 MB)
-
-    return str(get_plotlyjs().replace("</script", "<\\/script"))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from gemello.base.provenance import Provenance
-from gemello.base.version import __version__
 from gemello.domains.heart.drugs.drug import HERG, Block, Drug
 from gemello.domains.heart.drugs.effect import unblocked
 from gemello.domains.heart.drugs.vintage import Vintage
@@ -20,8 +17,7 @@ from gemello.domains.heart.risk.assess import CLASSES, Number, Risk
 from gemello.domains.heart.risk.reference import Reference
 from gemello.domains.heart.risk.solver import BEATS, CYCLE
 from gemello.domains.heart.risk.traces import Traces
-from gemello.report import svg
-from gemello.report.page import write_whole
+from gemello.report import render, svg
 from gemello.report.tables import Table
 from gemello.report.words import number, percent, plural
 
@@ -65,8 +61,7 @@ def write(
         "assumed": [*assumptions(vintage, risk), *assumed],
         "stamp": stamp(risk, vintage, provenance, source),
     }
-    text = _environment().get_template("risk.html").render(version=__version__, **told)
-    return write_whole(Path(path), text)
+    return render.write("risk.html", told, path, package="gemello.domains.heart.risk")
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------
@@ -243,14 +238,3 @@ def _drawn(value: float, drawn: NDArray[np.float64] | None) -> str:
         return number(value)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return f"{number(value)} ({number(float(low), 3)} to {number(float(high), 3)})"
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=ChoiceLoader([PackageLoader("gemello.domains.heart.risk"), PackageLoader("gemello.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

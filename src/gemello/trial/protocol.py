@@ -1,0 +1,355 @@
+"""The analysis part of a trial's protocol: one YAML file, versioned, read strictly. docs/trial-protocol.md describes it.
+
+Everything that decides a number stands in it: data and who is in them, arms, randomisation, endpoint, estimand, covariates, the
+prognostic score with the hash of its generator, sensitivity analyses, external controls, seed. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemello.base.errors import DataError
+from gemello.formats import yamlfile
+from gemello.model.fields import Fields
+
+SCHEMA = "gemello-trial-analysis/1"
+KINDS = ("continuous", "binary", "count", "ordinal", "time-to-event", "repeated")
+SCHEMES = ("simple", "permuted-block", "biased-coin", "pocock-simon")
+SUMMARIES = {
+    "continuous": ("mean difference",),
+    "binary": ("risk difference", "risk ratio", "odds ratio"),
+    "count": ("rate ratio", "rate difference"),
+    "ordinal": ("mean difference", "probabilistic index", "common odds ratio"),
+    "time-to-event": ("hazard ratio", "log-rank", "rmst difference"),
+    "repeated": ("mean difference",),
+}
+STRATEGIES = ("treatment policy", "hypothetical", "composite", "while on treatment", "principal stratum")
+CREDIBILITY = ("question", "context_of_use", "model_influence", "decision_consequence", "plan", "deviations", "adequacy")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rows that stay: where `column` is one of `values`, or lies in [low, high]."""
+
+    column: str
+    values: tuple[Any, ...] = ()
+    low: float = float("-inf")
+    high: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Treatment arms: column, value of the control, values of the others, words for each."""
+
+    column: str
+    control: str
+    active: tuple[str, ...]
+    labels: Mapping[str, str]
+
+    def label(self, arm: str) -> str:
+        """Words for an arm."""
+        return self.labels.get(arm, arm)
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """How arms were assigned: scheme, stratification factors (columns), share of each arm (empty: as observed)."""
+
+    scheme: str = "simple"
+    strata: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What is measured. outcome: column (of a time-to-event endpoint: the time). event: column of 0/1. visit, times: of a
+    repeated endpoint, its visit column and time of each visit; at: the visit of the primary comparison. exposure: of a count."""
+
+    kind: str
+    outcome: str
+    label: str
+    unit: str = "1"
+    better: str = "higher"
+    event: str = ""
+    visit: str = ""
+    at: str = ""
+    times: Mapping[str, float] = field(default_factory=dict)
+    exposure: str = ""
+    tau: float | None = None  # horizon of a restricted mean survival time
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An intercurrent event of the estimand, its strategy, and where the data tell of it: a column of 0/1, and of its time."""
+
+    name: str
+    strategy: str
+    column: str = ""
+    time: str = ""
+    value: float | None = None  # of a composite strategy: what the outcome becomes
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """The five attributes of ICH E9(R1): treatment, population, variable, intercurrent events, population-level summary."""
+
+    treatment: str
+    population: str
+    variable: str
+    summary: str
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How the estimate is made: covariates (formula terms), covariance (HC0 … HC3, model; or the structure of a mixed model),
+    degrees of freedom of a mixed model, arm × covariate interactions, confidence level."""
+
+    covariates: tuple[str, ...] = ()
+    covariance: str = ""
+    df: str = ""
+    heterogeneous: bool = False
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """The prognostic score. Either a locked generator (file, its hash, which variable at which time, columns that feed it), or a
+    column of the data with words on where it comes from. correlation: validated correlation with the outcome under control (for
+    the power statement), deflation: what part of it is counted on. drift, calibration: limits of the gates."""
+
+    generator: Path | None = None
+    sha256: str = ""
+    variable: str = ""
+    time: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    column: str = ""
+    source: str = ""
+    correlation: float | None = None
+    deflation: float = 0.9
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class External:
+    """External controls: file, columns common with the trial, methods."""
+
+    file: Path
+    methods: tuple[str, ...]
+    covariates: tuple[str, ...]
+    where: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All of it. text: the file as read; hash: SHA-256 of it."""
+
+    title: str
+    data: Path
+    subject: str
+    where: tuple[Rule, ...]
+    arms: Arms
+    randomisation: Randomisation
+    endpoint: Endpoint
+    estimand: Estimand | None
+    analysis: Analysis
+    score: Score | None
+    external: External | None
+    sensitivity: tuple[str, ...]
+    credibility: Mapping[str, str]
+    planned: Mapping[str, float]
+    seed: int
+    source: str
+    hash: str
+
+
+def read(path: Path | str) -> Protocol:
+    """The protocol of a YAML file; paths in it are taken from its own folder. Raises DataError or ModelError, one line each."""
+    path = Path(path)
+    content = yamlfile.read(path, typed=True, example=f"schema: {SCHEMA}")
+    top = Fields(path.name, content)
+    if content.get("schema") != SCHEMA:
+        raise DataError(
+            "not a protocol of a known version", source=path.name, column="schema", value=content.get("schema", ""),
+            remedy=f"write schema: {SCHEMA}",
+        )  # fmt: skip
+    top.only((
+        "schema", "title", "data", "arms", "randomisation", "endpoint", "estimand", "analysis", "score", "external",
+        "sensitivity", "credibility", "planned", "seed",
+    ))  # fmt: skip
+    data = top.section("data")
+    data.only(("file", "subject", "where"))
+    endpoint = _endpoint(top.section("endpoint"))
+    return Protocol(
+        title=top.text("title", path.stem),
+        data=_beside(path, data.text("file"), "data"),
+        subject=data.text("subject"),
+        where=_rules(data),
+        arms=_arms(top.section("arms")),
+        randomisation=_randomisation(top.section("randomisation", {})),
+        endpoint=endpoint,
+        estimand=_estimand(top.section("estimand"), endpoint) if "estimand" in top else None,
+        analysis=_analysis(top.section("analysis", {})),
+        score=_score(top.section("score"), path) if "score" in top else None,
+        external=_external(top.section("external"), path) if "external" in top else None,
+        sensitivity=top.texts("sensitivity", ()),
+        credibility=_credibility(top.section("credibility", {})),
+        planned=_planned(top.section("planned", {})),
+        seed=int(top.number("seed", 1)),
+        source=path.name,
+        hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+# ---- sections ------------------------------------------------------------------------------------------------------------
+def _beside(protocol: Path, name: str, place: str) -> Path:
+    """A file beside the protocol (a relative path stays in its folder or below), or an absolute path as it is."""
+    path = Path(name)
+    if not path.is_absolute():
+        if ".." in path.parts:
+            raise DataError(
+                "leaves the folder of the protocol", source=protocol.name, column=place, value=name,
+                remedy="put the file beside the protocol, or give its absolute path",
+            )  # fmt: skip
+        path = protocol.parent / path
+    if not yamlfile.is_file(path):
+        raise DataError("no such file", source=protocol.name, column=place, value=name, remedy="check the path")
+    return path
+
+
+def _rules(section: Fields) -> tuple[Rule, ...]:
+    out = []
+    given = section.values.get("where", {})
+    if not isinstance(given, Mapping):
+        raise DataError("not a mapping", source=section.where, column="where", remedy="write where: {column: value}")
+    for column, wanted in given.items():
+        if isinstance(wanted, Mapping):
+            f = Fields(f"{section.where} where {column}", wanted)
+            f.only(("from", "to"))
+            out.append(Rule(str(column), low=f.number("from", float("-inf")), high=f.number("to", float("inf"))))
+        else:
+            values = tuple(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else (wanted,)
+            out.append(Rule(str(column), values))
+    return tuple(out)
+
+
+def name_of(value: Any) -> str:
+    """An arm, a visit or a level as text: 1, 1.0 and "1" are the same."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value).strip()
+
+
+def _arms(f: Fields) -> Arms:
+    f.only(("column", "control", "active", "labels"))
+    active = f.values.get("active", [])
+    active = active if isinstance(active, list) else [active]
+    labels = {name_of(k): str(v) for k, v in f.section("labels", {}).values.items()}
+    control, names = name_of(f.values.get("control", "")), tuple(name_of(a) for a in active)
+    if not control or not names or control in names or len(set(names)) < len(names):
+        raise DataError("control and active arms must differ", source=f.where, remedy="give control: and active: [...]")
+    return Arms(f.text("column"), control, names, labels)
+
+
+def _randomisation(f: Fields) -> Randomisation:
+    f.only(("scheme", "strata"))
+    return Randomisation(f.choice("scheme", SCHEMES, "simple"), f.texts("strata", ()))
+
+
+def _endpoint(f: Fields) -> Endpoint:
+    f.only((
+        "kind", "outcome", "label", "unit", "better", "event", "visit", "at", "times", "exposure", "tau", "baseline",
+    ))  # fmt: skip
+    kind, outcome = f.choice("kind", KINDS), f.text("outcome")
+    needed = {"time-to-event": ("event",), "repeated": ("visit", "at")}.get(kind, ())
+    for key in needed:
+        if key not in f:
+            raise DataError(f"a {kind} endpoint without {key}", source=f.where, remedy=f"add {key}:")
+    times = {name_of(k): Fields(f.where, {"time": v}).number("time") for k, v in f.section("times", {}).values.items()}
+    return Endpoint(
+        kind, outcome, f.text("label", outcome), f.text("unit", "1"), f.choice("better", ("higher", "lower"), "higher"),
+        f.text("event", "") if "event" in f else "", f.text("visit") if "visit" in f else "",
+        name_of(f.values["at"]) if "at" in f else "", times, f.text("exposure") if "exposure" in f else "",
+        f.number("tau") if "tau" in f else None, f.text("baseline") if "baseline" in f else "",
+    )  # fmt: skip
+
+
+def _estimand(f: Fields, endpoint: Endpoint) -> Estimand:
+    f.only(("treatment", "population", "variable", "summary", "events"))
+    events = []
+    for name, e in f.section("events", {}).values.items():
+        g = Fields(f"{f.where} event {name}", e if isinstance(e, dict) else {"strategy": e})
+        g.only(("strategy", "column", "time", "value"))
+        strategy = g.choice("strategy", STRATEGIES)
+        if strategy == "composite" and "value" not in g and endpoint.kind != "time-to-event":
+            raise DataError("a composite strategy without a value", source=g.where, remedy="say what the outcome becomes: value:")
+        events.append(
+            Event(
+                str(name), strategy, g.text("column") if "column" in g else "", g.text("time") if "time" in g else "",
+                g.number("value") if "value" in g else None,
+            )
+        )  # fmt: skip
+    allowed = SUMMARIES[endpoint.kind]
+    return Estimand(
+        f.text("treatment"), f.text("population"), f.text("variable"), f.choice("summary", allowed, allowed[0]), tuple(events)
+    )
+
+
+def _analysis(f: Fields) -> Analysis:
+    f.only(("covariates", "covariance", "df", "heterogeneous", "level"))
+    level = f.number("level", 0.95)
+    if not 0.5 <= level < 1:
+        raise DataError("not a confidence level", source=f.where, column="level", value=level, remedy="give 0.5 to 0.999")
+    covariance = f.text("covariance") if "covariance" in f else ""
+    df = f.text("df") if "df" in f else ""
+    return Analysis(f.texts("covariates", ()), covariance, df, f.flag("heterogeneous", False), level)
+
+
+def _score(f: Fields, path: Path) -> Score:
+    f.only((
+        "generator", "sha256", "variable", "time", "columns", "column", "source", "correlation", "deflation", "limits",
+    ))  # fmt: skip
+    if ("generator" in f) == ("column" in f):
+        raise DataError(
+            "give either a locked generator or a column", source=f.where, remedy="write generator: and sha256:, or column:"
+        )
+    rho = f.number("correlation") if "correlation" in f else None
+    deflation = f.number("deflation", 0.9)
+    if (rho is not None and not -1 < rho < 1) or not 0 <= deflation <= 1:
+        raise DataError("correlation or deflation out of range", source=f.where, remedy="give -1 to 1, and 0 to 1")
+    common = {
+        "correlation": rho, "deflation": deflation,
+        "limits": {str(k): Fields(f.where, {"limit": v}).number("limit") for k, v in f.section("limits", {}).values.items()},
+    }  # fmt: skip
+    if "column" in f:
+        return Score(column=f.text("column"), source=f.text("source"), **common)  # type: ignore[arg-type]
+    sha = f.text("sha256").lower().removeprefix("sha256:")
+    if len(sha) != 64 or set(sha) - set("0123456789abcdef"):
+        raise DataError("not a SHA-256", source=f.where, column="sha256", value=sha, remedy="give its 64 hexadecimal digits")
+    columns = {str(k): str(v) for k, v in f.section("columns", {}).values.items()}
+    return Score(
+        generator=_beside(path, f.text("generator"), "score generator"), sha256=sha, variable=f.text("variable"),
+        time=f.number("time"), columns=columns, **common,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _external(f: Fields, path: Path) -> External:
+    f.only(("file", "methods", "covariates", "where"))
+    return External(
+        _beside(path, f.text("file"), "external file"), f.texts("methods", ("overlap", "entropy", "aipw", "matching")),
+        f.texts("covariates"), _rules(f),
+    )  # fmt: skip
+
+
+def _credibility(f: Fields) -> Mapping[str, str]:
+    f.only(CREDIBILITY)
+    return {k: f.text(k) for k in CREDIBILITY if k in f}
+
+
+def _planned(f: Fields) -> Mapping[str, float]:
+    f.only(("difference", "sd", "power", "alpha", "total"))
+    return {k: f.number(k) for k in f.values}
