@@ -54,7 +54,7 @@ def test_names_are_listed_without_importing_a_model() -> None:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
-    assert run.stdout.strip() == "['heart', 'pharmacology'] False False"
+    assert run.stdout.strip() == "['heart', 'pharmacology', 'progression', 'trial'] False False"
 
 
 def test_every_name_gives_the_model_of_that_name() -> None:

@@ -8,6 +8,8 @@ A domain is a package named by an entry point of the group `gemello.domains` (th
     demo.run(output, seed, progress)   shows the domain at work; calls progress(text) at each step, gives the
                          report's path and the result in a few lines
     commands.app         a typer application: `gemello DOMAIN …`; its commands get `gemello.cli.output` as `context.obj`
+
+The floor `trial`, which has no models of its own, comes in by the same door.
 """
 
 from __future__ import annotations
@@ -157,6 +159,7 @@ def packages() -> dict[str, str]:
     if not any(v.startswith("gemello.") for v in found.values()):  # run from the source tree, without an installation
         home = import_module("gemello.domains")
         found |= {m.name: f"gemello.domains.{m.name}" for m in pkgutil.iter_modules(home.__path__) if m.ispkg}
+        found |= {"trial": "gemello.trial"}
     return found
 
 

@@ -345,8 +345,8 @@ def _coded(atom: Atom, values: NDArray[Any], order: Mapping[str, tuple[str, ...]
     given = order.get(atom.text) or order.get(inner)
     if values.dtype.kind in "fiub":
         number = values.astype(float)
-        words = np.array(["" if np.isnan(v) else f"{v:g}" for v in number], object)
-        found = tuple(f"{v:g}" for v in np.unique(number[~np.isnan(number)]))
+        words = np.array(["" if np.isnan(v) else f"{v:.15g}" for v in number], object)
+        found = tuple(f"{v:.15g}" for v in np.unique(number[~np.isnan(number)]))
     else:
         words = np.array(["" if v is None else str(v) for v in values], object)
         found = tuple(sorted(set(words.tolist()) - {""}))

@@ -1,0 +1,104 @@
+"""`gemello progression …`: train a generator on history, lock it, and forecast persons with it.
+
+The command line hands its output (progress, tables, files) in as `context.obj`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(name="progression", help="Disease-progression twins.", no_args_is_help=True, add_completion=False)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("train")
+def train(
+    context: typer.Context,
+    history: Annotated[Path, typer.Argument(metavar="HISTORY.yaml", help="What the historical data are.")],
+    target: Annotated[
+        Path, typer.Option("-o", "--output", metavar="GENERATOR.json", help="Where to write the locked generator.")
+    ],
+    kind: Annotated[str, typer.Option(help="auto (chosen by held-out score), mixed, latent_time or neural.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of training and folds.")] = 1,
+    json: Json = False,
+) -> None:
+    """Learn how persons go on, choose the generator by held-out score, and lock it in a file with its hash."""
+    output = context.obj
+    target = output.check_target(target, sources=[history])
+    from gemello.domains.progression import description, lock, select  # noqa: PLC0415
+
+    with output.progress("Reading the history") as say:
+        learnt = description.read(history).read()
+        say(f"Training on {len(learnt)} persons (minutes where a neural generator is tried)")
+        found = select.train(learnt, seed=seed, tried=None if kind == "auto" else (kind,))
+        scores = found.report.as_dict() if found.report else {}
+        digest = lock.write(found.generator, target, history=learnt, seed=seed, scores=scores, notes=found.reason)
+    said = {"file": str(target), "sha256": digest, "kind": found.kind, "reason": found.reason, "persons": len(learnt),
+            "left_out": dict(found.left_out), "scores": scores}  # fmt: skip
+    if json:
+        output.to_json(said)
+        return
+    output.table(
+        ("variable", "forecasts", "RMSE", "CRPS", "90 % coverage"), _rows(scores), title=f"Held-out scores of {found.kind}"
+    )
+    print(f"{found.reason}\n{target}: sha256 {digest}")
+
+
+def _rows(scores: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [(n, s["n"], s["rmse"], s["crps"], s["coverage"]) for n, s in scores.get("variables", {}).items()]
+
+
+@app.command("forecast")
+def forecast(
+    context: typer.Context,
+    generator: Annotated[Path, typer.Argument(metavar="GENERATOR.json", help="A locked generator.")],
+    persons: Annotated[Path, typer.Argument(metavar="PERSONS.yaml", help="The persons, described as a history is.")],
+    at: Annotated[list[float], typer.Option("--at", help="Time of the forecast; may be repeated.")],
+    known: Annotated[float, typer.Option(help="What was known until this time is seen.")] = 0.0,
+    draws: Annotated[int, typer.Option(min=10, max=100_000, help="Draws of each person's future.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 1,
+    target: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT.csv", help="Where to write the forecasts.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse another generator than this one.")] = None,
+    outside: Annotated[bool, typer.Option(help="Forecast persons outside of what was learned from, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Forecast each person: mean, median and 90 % interval of what would be measured, on control."""
+    output = context.obj
+    out = output.check_target(target, sources=[generator, persons]) if target is not None else None
+    import numpy as np  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
+
+    from gemello.domains.progression import description, lock  # noqa: PLC0415
+
+    with output.progress("Reading the generator") as say:
+        locked = lock.read(generator, sha256)
+        seen = description.read(persons).read(like=locked.generator.variables).until(known)
+        strange = locked.generator.check(seen)
+        if strange and not outside:
+            seen = seen.take(np.array([p not in strange for p in seen.persons]))
+        for person, why in list(strange.items())[:20]:
+            output.note(f"person {person}: {why}{'' if outside else '; left out (--outside forecasts all)'}")
+        say(f"Forecasting {len(seen)} persons")
+        times = np.array(sorted(at))
+        futures = locked.generator.sample(seen, times, draws=draws, seed=seed)
+    rows = []
+    for name, values in futures.values.items():
+        mean, (low, middle, high) = values.mean(axis=0), np.quantile(values, (0.05, 0.5, 0.95), axis=0)
+        rows += [
+            (p, name, float(t), float(mean[i, k]), float(middle[i, k]), float(low[i, k]), float(high[i, k]))
+            for i, p in enumerate(seen.persons)
+            for k, t in enumerate(times)
+        ]
+    names = ("person", "variable", "time", "mean", "median", "low90", "high90")
+    if out is not None:
+        table = pl.DataFrame(rows, schema=names, orient="row")
+        output.write_whole(out, table.write_csv)
+    if json:
+        output.to_json([dict(zip(names, r, strict=True)) for r in rows])
+    elif out is None:
+        output.table(names, rows, title=f"Forecasts by {locked.kind}, sha256 {locked.hash[:12]}…")

@@ -1,0 +1,1 @@
+"""The linear course: random intercept and slope."""

@@ -1,0 +1,1 @@
+"""Missing data: multiple imputation, reference-based imputation, delta adjustment, pooling."""

@@ -1,0 +1,118 @@
+"""The analysis that a protocol asks for, by kind of endpoint: one estimate for every active arm against control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from gemello.base.errors import DataError
+from gemello.trial.analysis.ancova import ancova
+from gemello.trial.analysis.arms import quoted
+from gemello.trial.analysis.marginal import g_computation
+from gemello.trial.analysis.mmrm import mmrm
+from gemello.trial.analysis.ordinal import ordinal
+from gemello.trial.analysis.result import Estimate
+from gemello.trial.analysis.survival.analyse import analyse as survival
+from gemello.trial.prepare import ARM
+from gemello.trial.protocol import SUMMARIES, Protocol, name_of
+
+SCORE = "prognostic_score"  # column of the score in the table that is analysed
+VISIT = "visit_name"  # visits as text, in order
+_MARGINAL = {
+    "risk difference": "difference", "risk ratio": "log ratio", "odds ratio": "log odds ratio",
+    "rate difference": "difference", "rate ratio": "log ratio",
+}  # fmt: skip
+_SURVIVAL = {"hazard ratio": "cox", "log-rank": "adjusted-logrank", "rmst difference": "rmst"}
+
+
+def summary(protocol: Protocol) -> str:
+    """The population-level summary: the estimand's, or the first of this kind of endpoint."""
+    return protocol.estimand.summary if protocol.estimand else SUMMARIES[protocol.endpoint.kind][0]
+
+
+def estimates(
+    protocol: Protocol, table: pl.DataFrame, covariates: Sequence[str] = (), score: bool = False, covariance: str | None = None
+) -> tuple[Estimate, ...]:
+    """One estimate for each active arm. covariates: terms beside the arm. score: whether the score enters. covariance:
+    in place of the protocol's."""
+    kind = protocol.endpoint.kind
+    run = {"continuous": _continuous, "time-to-event": _survival, "ordinal": _ordinal, "repeated": _repeated}.get(kind, _marginal)
+    kept = covariance if covariance is not None else protocol.analysis.covariance or None
+    found = run(protocol, table, tuple(covariates), SCORE if score else None, kept)
+    return tuple(replace(e, label=_label(protocol, k), level=protocol.analysis.level) for k, e in enumerate(found))
+
+
+def _label(protocol: Protocol, k: int) -> str:
+    a = protocol.arms
+    return f"{a.label(a.active[k])} against {a.label(a.control)}"
+
+
+def _common(protocol: Protocol) -> dict[str, object]:
+    r = protocol.randomisation
+    return {
+        "outcome": protocol.endpoint.outcome, "arm": ARM, "control": protocol.arms.control, "strata": r.strata,
+        "randomisation": r.scheme, "heterogeneous": protocol.analysis.heterogeneous, "level": protocol.analysis.level,
+    }  # fmt: skip
+
+
+def _continuous(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
+    margins = ancova(t, covariates=x, score=score, covariance=cov, **_common(p))  # type: ignore[arg-type]
+    return [margins.contrast(a) for a in p.arms.active]
+
+
+def _marginal(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
+    family = "binomial" if p.endpoint.kind == "binary" else "negative-binomial"
+    exposure = p.endpoint.exposure or None
+    common = _common(p) | {"family": family, "exposure": exposure}
+    margins = g_computation(t, covariates=x, score=score, covariance=cov, **common)  # type: ignore[arg-type]
+    return [margins.contrast(a, measure=_MARGINAL[summary(p)]) for a in p.arms.active]
+
+
+def _ordinal(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
+    common = {k: v for k, v in _common(p).items() if k != "heterogeneous"}
+    found = ordinal(t, covariates=x, score=score, covariance=cov, **common)  # type: ignore[arg-type]
+    return [found.contrast(a, measure=summary(p)) for a in p.arms.active]
+
+
+def _survival(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
+    out: list[Estimate] = []
+    for a in p.arms.active:
+        two = t.filter(pl.col(ARM).is_in([p.arms.control, a]))
+        out += list(
+            survival(
+                two, time=p.endpoint.outcome, event=p.endpoint.event, arm=ARM, control=p.arms.control, covariates=x,
+                strata=p.randomisation.strata, score=score, method=_SURVIVAL[summary(p)], tau=p.endpoint.tau,  # type: ignore[arg-type]
+            )
+        )  # fmt: skip
+    return out
+
+
+def _repeated(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
+    e = p.endpoint
+    t, visits = with_visits(t, e.visit)
+    if e.at not in visits:
+        raise DataError("no such visit in the data", column=e.visit, value=e.at, remedy=f"one of {', '.join(visits)}")
+    terms = [f"{ARM}*{VISIT}"]
+    terms += [f"{quoted(c, t)}*{VISIT}" if c == e.baseline else quoted(c, t) for c in x]
+    terms += [f"{score}*{VISIT}"] if score else []
+    fit = mmrm(
+        f"{quoted(e.outcome, t)} ~ {' + '.join(terms)}", t, subject=p.subject, visit=VISIT, visits=visits,
+        covariance=cov or "us", df=p.analysis.df or "kenward-roger",  # type: ignore[arg-type]
+        levels={ARM: (p.arms.control, *p.arms.active), VISIT: visits},
+    )  # fmt: skip
+    return [fit.difference(a, p.arms.control, e.at, arm_column=ARM) for a in p.arms.active]
+
+
+def with_visits(table: pl.DataFrame, visit: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with visits as text in `visit_name`, and their order: numbers by size, words by the numbers in them, else as they
+    first appear."""
+    names = [name_of(v) for v in table[visit].to_list()]
+    seen = list(dict.fromkeys(names))
+    digits = ["".join(c for c in n if c.isdigit() or c in ".-") for n in seen]
+    try:
+        order = [n for _, n in sorted(zip(map(float, digits), seen, strict=True), key=lambda pair: pair[0])]
+    except ValueError:
+        order = seen
+    return table.with_columns(pl.Series(VISIT, names, dtype=pl.String)), tuple(order)

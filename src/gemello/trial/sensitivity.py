@@ -1,0 +1,128 @@
+"""Sensitivity analyses that a protocol names: the same question under another assumption or another standard error.
+
+| name | what changes |
+|---|---|
+| HC0 … HC4, model, influence, vcovG | standard errors of a cross-sectional analysis |
+| us, csh, toeph, ar1h … | covariance of a mixed model |
+| heterogeneous | slopes of the covariates in every arm (ANHECOVA) |
+| mar, j2r, cr, cir, lmcf | missing outcomes filled by their conditional mean under this assumption, jackknife errors |
+| tipping | how much worse the active arm's missing outcomes must be than MAR before significance is lost |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gemello.base.errors import DataError, GemelloError
+from gemello.trial.analysis.compare import Row
+from gemello.trial.analysis.mmrm.covariance import NAMES as STRUCTURES
+from gemello.trial.analysis.result import Estimate
+from gemello.trial.missing.imputation import conditional_mean, impute
+from gemello.trial.missing.tipping import tipping_point
+from gemello.trial.missing.visits import Visits, visits
+from gemello.trial.prepare import ARM
+from gemello.trial.primary import SCORE, VISIT, estimates, with_visits
+from gemello.trial.protocol import Protocol
+
+ERRORS = ("HC0", "HC1", "HC2", "HC3", "HC4", "model", "influence", "influence by arm", "vcovG")
+FILLED = ("mar", "j2r", "cr", "cir", "lmcf")
+DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One analysis for one contrast. estimate: None where it could not be made, or where only words come of it."""
+
+    name: str
+    estimate: Estimate | None
+    words: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON."""
+        return {"name": self.name, "words": self.words, "estimate": self.estimate.as_dict() if self.estimate else None}
+
+
+def run(protocol: Protocol, table: pl.DataFrame, everyone: pl.DataFrame, primary: Sequence[Row]) -> tuple[Sensitivity, ...]:
+    """All that the protocol names. table: rows of the primary analysis; everyone: with missing outcomes, too. primary: its rows,
+    whose adjustment is kept. Raises DataError for a name that is none; one that cannot be made says why."""
+    out: list[Sensitivity] = []
+    terms = primary[0].terms
+    for name in protocol.sensitivity:
+        if name in ERRORS or name in STRUCTURES:
+            out += _refitted(protocol, table, name, terms, name)
+        elif name == "heterogeneous":
+            p = replace(protocol, analysis=replace(protocol.analysis, heterogeneous=True, covariance=""))
+            out += _refitted(p, table, name, terms, None)
+        elif name in FILLED or name == "tipping":
+            out += _filled(protocol, everyone, name, terms)
+        else:
+            known = (*ERRORS, *STRUCTURES, "heterogeneous", *FILLED, "tipping")
+            raise DataError(
+                "unknown sensitivity analysis", source=protocol.source, value=name, remedy=f"one of {', '.join(known)}"
+            )
+    return tuple(out)
+
+
+def _refitted(
+    protocol: Protocol, table: pl.DataFrame, name: str, terms: Sequence[str], covariance: str | None
+) -> list[Sensitivity]:
+    try:
+        found = estimates(protocol, table, [t for t in terms if t != SCORE], SCORE in terms, covariance)
+    except GemelloError as e:
+        return [Sensitivity(name, None, f"could not be made: {e}")]
+    return [Sensitivity(name, e, e.method) for e in found]
+
+
+def _filled(protocol: Protocol, everyone: pl.DataFrame, name: str, terms: Sequence[str]) -> list[Sensitivity]:
+    if protocol.endpoint.kind not in ("continuous", "repeated"):
+        return [Sensitivity(name, None, f"is for continuous outcomes; this one is {protocol.endpoint.kind}")]
+    try:
+        data = as_visits(protocol, everyone, terms)
+        if not data.missing.any():
+            return [Sensitivity(name, None, "no outcome is missing: nothing to fill")]
+        at = protocol.endpoint.at or data.visits[-1]
+        if name == "tipping":
+            return _tipped(protocol, data, at)
+        found = conditional_mean(data, strategies=name.upper(), visit=at, level=protocol.analysis.level)  # type: ignore[arg-type]
+    except GemelloError as e:
+        return [Sensitivity(name, None, f"could not be made: {e}")]
+    labels = (f"{protocol.arms.label(a)} against {protocol.arms.label(protocol.arms.control)}" for a in protocol.arms.active)
+    return [Sensitivity(name, replace(e, label=label), e.method) for e, label in zip(found, labels, strict=True)]
+
+
+def _tipped(protocol: Protocol, data: Visits, at: str) -> list[Sensitivity]:
+    k = data.visits.index(at)
+    sd = float(np.nanstd(data.y[:, k]))
+    imputed = impute(data, DRAWS, seed=protocol.seed)
+    out = []
+    for arm in protocol.arms.active:
+        start = imputed.analyse(visit=at)[data.arms[1:].index(arm)]
+        towards = -np.sign(start.estimate)
+        label = f"{protocol.arms.label(arm)} against {protocol.arms.label(protocol.arms.control)}"
+        try:
+            found = tipping_point(imputed, arm, list(towards * sd * np.linspace(0, 5, 21)), visit=at)
+            words = f"{label}: {found.words}" + (f" ({found.in_sd:.2g} SD of the outcome)" if found.in_sd is not None else "")
+        except DataError as e:
+            words = f"{label}: {e}"
+        words += f"; {DRAWS} imputations under MAR, deltas to 5 SD"
+        out.append(Sensitivity("tipping", None, words))
+    return out
+
+
+def as_visits(protocol: Protocol, table: pl.DataFrame, terms: Sequence[str]) -> Visits:
+    """Outcomes as a matrix, with the covariates of the primary analysis; an endpoint measured once is one visit."""
+    e = protocol.endpoint
+    if e.kind == "repeated":
+        table, order = with_visits(table, e.visit)
+    else:
+        table, order = table.with_columns(pl.lit("endpoint").alias(VISIT)), ("endpoint",)
+    kept = [t for t in terms if t != SCORE or e.kind != "repeated"]  # a time-matched score is no baseline covariate
+    return visits(
+        table, subject=protocol.subject, visit=VISIT, outcome=e.outcome, arm=ARM, control=protocol.arms.control,
+        covariates=" + ".join(kept) or "1", order=order,
+    )  # fmt: skip
