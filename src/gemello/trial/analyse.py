@@ -18,7 +18,7 @@ from gemello.trial.analysis.result import Estimate
 from gemello.trial.design.prognostic import prognostic_power
 from gemello.trial.estimands import Applied, apply
 from gemello.trial.outside import External
-from gemello.trial.prepare import Prepared, prepare
+from gemello.trial.prepare import ARM, Prepared, prepare
 from gemello.trial.primary import SCORE, estimates, summary
 from gemello.trial.protocol import Protocol
 from gemello.trial.scores import Scored
@@ -159,7 +159,9 @@ def power(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tup
             "The protocol plans no difference and SD of a continuous outcome (planned: difference, sd): no statement is made.",
         )
     n = int(planned.get("total", table[protocol.subject].n_unique()))
-    common: Mapping[str, Any] = {"alpha": planned.get("alpha", 0.05)}
+    control = len(table.filter(pl.col(ARM) == protocol.arms.control)[protocol.subject].unique())
+    ratio = (table[protocol.subject].n_unique() - control) / max(control, 1)
+    common: Mapping[str, Any] = {"alpha": planned.get("alpha", 0.05), "ratio": ratio}
     if s is None or s.correlation is None:
         plain = prognostic_power(n, planned["difference"], planned["sd"], 0.0, deflation=1.0, **common)
         said = "" if s is None else " No validated correlation is stated, so the score adds nothing that may be counted on."

@@ -96,7 +96,7 @@ def plan(result: Result) -> tuple[credibility.Item, ...]:
         f"{percent(v['coverage'], 1)}."
         for name, v in s.held_out.get("variables", {}).items()
     ]
-    gate = ["passed its gates." if s.used else f"refused: {'; '.join(s.reasons)}."]
+    gate = ["The score passed its gates." if s.used else f"The score was refused: {'; '.join(s.reasons)}."]
     drift = s.figures.get("drift")
     if drift:
         gate.append(f"Trial and history can be told apart with AUC {drift['auc']:.2f}; {percent(drift['outside'])} outside.")
@@ -222,11 +222,13 @@ def _external(result: Result, pictures: Pictures) -> dict[str, Any]:
         "The randomised comparison stands for the truth; an external arm can be biased by whatever differs between history and "
         "trial and is not in the covariates.",
         f"Largest standardised difference before adjustment: {x.found.worst_covariate}, {x.found.imbalance:.2f}.",
+        *(f"Effective number of external controls by {k} weights: {number(v, 3)}." for k, v in x.ess.items()),
         *x.log,
     ]
     return {
         "sentences": sentences,
         "tables": [uses],
+        "bias": list(x.bias),
         "pictures": [
             pictures.draw(figures.forest(drawn, "", p.endpoint.unit), "Uses of the same history"),
             pictures.draw(figures.balance(before, after, ""), "Balance of treated participants and history"),

@@ -1,4 +1,5 @@
-"""Gates: figures against closed forms and other routes, and the rates at which they close when nothing, and when something, is wrong."""
+"""Gates: figures against closed forms and other routes, and the rates at which they close when nothing, and when something, is
+wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gemello.base.errors import DataError, RefusalError
-
 from gemello.domains.progression.authorities import ad_chain
 from gemello.domains.progression.drift import Drift, drift
 from gemello.domains.progression.gates import Thresholds, calibrate, correlate, correlate_folds, judge, subgroup_errors
@@ -49,7 +49,7 @@ def test_drift_of_one_covariate_is_found_and_named() -> None:
     gate = judge(found)
     assert not gate.passed
     assert any("drift of x1" in r for r in gate.reasons)
-    with pytest.raises(RefusalError, match="refused: .*x1"):
+    with pytest.raises(RefusalError, match=r"refused: .*x1"):
         gate.enforce()
 
 
@@ -145,7 +145,8 @@ def test_calibration_by_another_route() -> None:
 
 
 def test_intercept_interval_holds_without_correlation_of_its_parts() -> None:
-    """HC3 of the intercept with its own covariance; the gate reads slope and mean error, so an interval within a tenth will do."""
+    """HC3 of the intercept with its own covariance; the gate reads slope and mean error, so an interval within a tenth will
+    do."""
     s, y = outcomes(400, 2, 0.5)
     c = calibrate(s, y)
     x = np.column_stack([np.ones(400), s])
@@ -177,7 +178,8 @@ def test_pooled_outcomes_are_not_judged_by_their_mean() -> None:
 
 def test_false_alarms_and_power_of_the_calibration_gate() -> None:
     """500 calibrated scores on 100 controls, ρ 0.4: closed in at most 5 % (expected 1 to 2: the correlation's 95 % limit, 4.3
-    standard errors above zero, hardly counts; wrong failure below 1 in 1,000). Useless scores: open in at most 8 % (expected 5)."""
+    standard errors above zero, hardly counts; wrong failure below 1 in 1,000). Useless scores: open in at most 8 % (expected
+    5)."""
     closed = sum(not judge(calibration=calibrate(*outcomes(100, 10_000 + i, 0.4))).passed for i in range(500))
     opened = sum(judge(calibration=calibrate(*outcomes(100, 20_000 + i, 0.0))).passed for i in range(500))
     assert closed <= 25
@@ -222,7 +224,8 @@ def test_coverage_of_the_correlation_interval_with_heavy_tails() -> None:
 
 
 def test_folds_of_different_level_do_not_make_correlation() -> None:
-    """Each fold's scores carry another mean, as those of separately trained generators do: pooled they would mislead, within folds not."""
+    """Each fold's scores carry another mean, as those of separately trained generators do: pooled they would mislead, within
+    folds not."""
     rng = np.random.default_rng(7)
     fold = np.arange(500) % 5
     s, y = rng.normal(size=500) + 10 * fold, rng.normal(size=500) - 10 * fold

@@ -18,7 +18,11 @@ from gemello.base.errors import DataError, RefusalError
 from gemello.domains.progression import lock, registry
 from gemello.model.generator import Array, Generator, History, Trajectories, Variable
 
-VARIABLES = (Variable("y", "continuous", "longitudinal"), Variable("age", "continuous", "baseline"), Variable("death", "event", "event"))
+VARIABLES = (
+    Variable("y", "continuous", "longitudinal"),
+    Variable("age", "continuous", "baseline"),
+    Variable("death", "event", "event"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def _table(monkeypatch: pytest.MonkeyPatch) -> None:
 def history(n: int = 40) -> History:
     rng = np.random.default_rng(3)
     return History(
-        VARIABLES, tuple(f"p{i}" for i in range(n)), {"age": rng.normal(60, 8, n)}, np.repeat(np.arange(n), 2), np.tile([0.0, 12.0], n),
+        VARIABLES, tuple(f"p{i}" for i in range(n)), {"age": rng.normal(60, 8, n)}, np.repeat(np.arange(n), 2),
+        np.tile([0.0, 12.0], n),
         {"y": rng.normal(20, 5, 2 * n)}, {"death": np.full(n, 30.0)}, {"death": rng.uniform(size=n) < 0.3}, time_unit="week",
     )  # fmt: skip
 
@@ -122,7 +127,7 @@ def test_another_content_names_both_hashes(locked: tuple[Path, str]) -> None:
 
 
 def test_another_generator_than_the_trials_is_refused(locked: tuple[Path, str], tmp_path: Path) -> None:
-    path, digest = locked
+    _, digest = locked
     other = lock.write(Straight(0.2), tmp_path / "other.json", history=history(), seed=4)
     assert other != digest
     with pytest.raises(RefusalError, match=f"refers to generator {digest}, this file is {other}"):
@@ -138,8 +143,10 @@ def _relocked(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": "os:system"}, {"kind": ["neural"]}, {"kind": "neural"}, {"version": "0"}, {"generator": {"slope": "x", "bound": 1}},
-        {"generator": []}, {"generator": {"slope": {"$": "now"}, "bound": 1}}, {"validity": {}}, {"validity": None}, {"schema": "x"},
+        {"kind": "os:system"}, {"kind": ["neural"]}, {"kind": "neural"}, {"version": "0"},
+        {"generator": {"slope": "x", "bound": 1}},
+        {"generator": []}, {"generator": {"slope": {"$": "now"}, "bound": 1}},
+        {"validity": {}}, {"validity": None}, {"schema": "x"},
         {"schema_version": 2}, {"provenance": {"$": []}},
     ],
 )  # fmt: skip
@@ -152,7 +159,17 @@ def test_hostile_contents_are_data_errors(locked: tuple[Path, str], changes: dic
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, b'{"a":1,"a":2}', b'{"a":NaN}', b'{"a":1e999}', b'{"a":' + b"9" * 5000 + b"}"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":' + b"9" * 5000 + b"}",
+    ],
 )
 def test_files_that_are_none_are_data_errors(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "x").write_bytes(text)
@@ -181,7 +198,7 @@ def test_a_score_is_the_expected_value(locked: tuple[Path, str]) -> None:
     made = lock.read(locked[0])
     np.testing.assert_allclose(made.score(TABLE, "y", 24.0), [22.4, 32.4, 27.4], rtol=1e-9)
     np.testing.assert_allclose(made.score(TABLE, "y", 24.0, person="id"), [22.4, 32.4, 27.4], rtol=1e-9)
-    with pytest.raises(RefusalError, match="1 of 3 participants .* c: too old"):
+    with pytest.raises(RefusalError, match=r"1 of 3 participants .* c: too old"):
         made.score(TABLE, "y", 24.0, person="id", outside="refuse")
 
 

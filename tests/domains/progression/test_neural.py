@@ -16,7 +16,8 @@ from gemello.model.generator import Array, History, Variable
 
 VARIABLES = (
     Variable("y", "continuous", "longitudinal"), Variable("stage", "ordinal", "longitudinal", levels=(1, 2, 3, 4)),
-    Variable("sick", "binary", "longitudinal"), Variable("attacks", "count", "longitudinal"), Variable("age", "continuous", "baseline"),
+    Variable("sick", "binary", "longitudinal"), Variable("attacks", "count", "longitudinal"),
+    Variable("age", "continuous", "baseline"),
     Variable("sex", "binary", "baseline"), Variable("death", "event", "event"),
 )  # fmt: skip
 QUICK = {"steps": 60}
@@ -47,7 +48,8 @@ def simulated(n: int, seed: int) -> History:
     values["stage"][rng.uniform(size=v) < 0.15] = np.nan
     age[rng.uniform(size=n) < 0.1] = np.nan
     return History(
-        VARIABLES, tuple(f"s{seed}-{i}" for i in range(n)), {"age": age, "sex": sex}, p, t, values, {"death": np.minimum(end, censor)},
+        VARIABLES, tuple(f"s{seed}-{i}" for i in range(n)), {"age": age, "sex": sex}, p, t, values,
+        {"death": np.minimum(end, censor)},
         {"death": end <= censor}, time_unit="month",
     )  # fmt: skip
 
@@ -71,8 +73,8 @@ def later(history: History, trained: Neural, low: float = 8.0, high: float = 14.
 
 
 def test_forecasts_are_calibrated_for_every_kind_of_variable(trained: Neural, test_set: History) -> None:
-    """About 300 persons: a 90 % coverage has a binomial error of 1.7 points, so 84–96 % fails wrongly in 1 of 1,000; the mean error is
-    within 4 standard errors."""
+    """About 300 persons: a 90 % coverage has a binomial error of 1.7 points, so 84–96 % fails wrongly in 1 of 1,000; the mean
+    error is within 4 standard errors."""
     person, time, rows = later(test_set, trained)
     seen = test_set.take(np.unique(person)).until(0.0)
     grid = np.arange(8.0, 15.0, 1.0)  # the simulated courses move by less than 0.1 SD in half a month
@@ -178,7 +180,9 @@ def test_a_bend_is_learned_and_noise_is_left_to_the_line() -> None:
         x = rng.normal(size=n)
         y = np.column_stack([x, bend * (x**2 - 1) + 0.5 * rng.normal(size=n)]).ravel()
         person = np.repeat(np.arange(n), 2)
-        return History((VARIABLES[0],), tuple(map(str, range(n))), {}, person, np.tile([0.0, 10.0], n), {"y": y}, time_unit="month")
+        return History(
+            (VARIABLES[0],), tuple(map(str, range(n))), {}, person, np.tile([0.0, 10.0], n), {"y": y}, time_unit="month"
+        )
 
     test = history(300, 1.0)
     y = test.values["y"][1::2]
@@ -194,10 +198,12 @@ def test_persons_and_times_that_are_refused(trained: Neural, test_set: History) 
     seen = test_set.take(np.arange(3)).until(0.0)
     times = np.array([5.0])
     empty = replace(
-        seen, baseline={k: np.array([np.nan, 1, 1]) for k in seen.baseline}, values={k: np.array([np.nan, 1, 1]) for k in seen.values}
+        seen,
+        baseline={k: np.array([np.nan, 1, 1]) for k in seen.baseline},
+        values={k: np.array([np.nan, 1, 1]) for k in seen.values},
     )
     for act in (trained.check, lambda s: trained.sample(s, times, draws=1, seed=0), lambda s: trained.expected(s, times)):
-        with pytest.raises(DataError, match=f"only missing values.*|{seen.persons[0]}"):
+        with pytest.raises(DataError, match=rf"only missing values.*|{seen.persons[0]}"):
             act(empty)
     with pytest.raises(DataError, match="column age: missing"):
         trained.check(replace(seen, baseline={"sex": seen.baseline["sex"]}))
@@ -238,7 +244,7 @@ def test_histories_that_are_refused(change: Any, words: str) -> None:
 
 
 def test_unknown_options_and_seeds() -> None:
-    with pytest.raises(DataError, match="column depth.*options are"):
+    with pytest.raises(DataError, match=r"column depth.*options are"):
         Neural.train(simulated(40, 6), seed=1, depth=3)
     with pytest.raises(DataError, match="not a seed"):
         Neural.train(simulated(40, 6), seed=-1, **QUICK)
@@ -247,7 +253,8 @@ def test_unknown_options_and_seeds() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "mixed"}, {"version": "0"}, {"scales": {}}, {"encoder": {}}, {"reach": "far"}, {"marginals": None}, {"hazards": [1]},
+        {"kind": "mixed"}, {"version": "0"}, {"scales": {}}, {"encoder": {}}, {"reach": "far"}, {"marginals": None},
+        {"hazards": [1]},
         {"dependence": {"lasting": [[1]], "visit": [[1]], "length": 1, "event": []}}, {"variables": []},
     ],
 )  # fmt: skip

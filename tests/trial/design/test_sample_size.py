@@ -67,9 +67,9 @@ def test_rates_without_effect_and_their_symmetry() -> None:
 def test_futility_bounds_of_another_power_are_refused() -> None:
     d = group_sequential(3, "asOF", futility="bsOF", beta=0.2)
     assert sample_size_means(0.5, 1.0, power=0.8, design=d).n > sample_size_means(0.5, 1.0, power=0.8).n
-    with pytest.raises(DataError, match="are for power 0.8; make the design with beta=0.1"):
+    with pytest.raises(DataError, match=r"are for power 0\.8; make the design with beta=0\.1"):
         sample_size_means(0.5, 1.0, power=0.9, design=d)
-    with pytest.raises(DataError, match="are for power 0.8"):
+    with pytest.raises(DataError, match=r"are for power 0\.8"):
         sample_size_survival(0.6, 12.0, accrual=24.0, follow_up=12.0, power=0.9, design=d)
 
 

@@ -47,8 +47,8 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_unbiased_with_honest_errors(name: str) -> None:
-    """80 samples: the mean lies within 4.5 SE of 1 (false alarm 7e-6; matching may keep 0.03 of bias), and the mean stated SE within
-    35 % of the spread (its chi-squared 4.4 SD away)."""
+    """80 samples: the mean lies within 4.5 SE of 1 (false alarm 7e-6; matching may keep 0.03 of bias), and the mean stated SE
+    within 35 % of the spread (its chi-squared 4.4 SD away)."""
     found = []
     for seed in range(80):
         g = groups(240, seed)
@@ -99,7 +99,8 @@ def test_scale_and_shift_of_covariates_change_nothing() -> None:
 
 
 def test_doubly_robust_survives_one_wrong_model() -> None:
-    """The outcome model lacks x², the propensity model has it: 60 samples, mean within 4.5 SE of the truth; regression alone not."""
+    """The outcome model lacks x², the propensity model has it: 60 samples, mean within 4.5 SE of the truth; regression alone
+    not."""
     rng = np.random.default_rng(8)
     dr, plain = [], []
     for _ in range(60):

@@ -14,7 +14,7 @@ from gemello.base.errors import DataError
 from gemello.trial.analysis.result import Estimate
 from gemello.trial.authorities import missing as authority
 from gemello.trial.missing.chained import chained_equations, sequential_regression
-from gemello.trial.missing.imputation import STRATEGIES, conditional_mean, fill, imputation_model, impute
+from gemello.trial.missing.imputation import STRATEGIES, conditional_mean, fill, imputation_model, impute, plan
 from gemello.trial.missing.normal import conditional, inverse_wishart, maximum_likelihood, posterior_draws
 from gemello.trial.missing.rubin import degrees_of_freedom, pool
 from gemello.trial.missing.tipping import tipping_point
@@ -108,7 +108,7 @@ def test_who_never_came_is_the_control_mean() -> None:
     y[:6] = np.nan
     d = Visits(d.subjects, d.visits, y, d.arm, d.arms, d.x, d.names, np.where(np.isnan(y).all(1), 0, d.occurred))
     model = maximum_likelihood(d)
-    done = fill(d, d, model, {"0": "MAR", "1": "J2R"}, None)
+    done = fill(d, d, model, plan(d, "J2R"), None)
     assert done[:6] == pytest.approx(model.mean(d, np.zeros(120, np.int64))[:6])
 
 
@@ -124,7 +124,8 @@ def test_multiple_imputation_agrees_with_conditional_means() -> None:
 
 
 def test_posterior_spread_is_that_of_the_likelihood() -> None:
-    """300 subjects: the posterior of the last visit's difference beside REML and the bootstrap of its estimate (8 % Monte Carlo SE)."""
+    """300 subjects: the posterior of the last visit's difference beside REML and the bootstrap of its estimate (8 % Monte Carlo
+    SE)."""
     d = read(long(300, 4), "1")
     draws = np.array([m.coefficients[1, -1] - m.coefficients[0, -1] for m in posterior_draws(d, 150, seed=1, thin=5)])
     best = maximum_likelihood(d, restricted=True).coefficients

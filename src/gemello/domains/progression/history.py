@@ -48,7 +48,9 @@ def from_long(
     _have(table, (person, time, *longitudinal, *baseline, *(c for pair in events.values() for c in pair)))
     at = _numbers(table, time)
     if not np.all(np.isfinite(at)):
-        raise DataError("no time", row=int(np.flatnonzero(~np.isfinite(at))[0]) + 1, column=time, remedy="give every visit its time")
+        raise DataError(
+            "no time", row=int(np.flatnonzero(~np.isfinite(at))[0]) + 1, column=time, remedy="give every visit its time"
+        )
     names = _persons(table[person])
     who, first_seen = np.unique(names, return_index=True)
     order_of = {w: i for i, w in enumerate(who[np.argsort(first_seen)])}

@@ -98,7 +98,9 @@ class _Held:
     draws: Array
 
 
-def held_out(train: Train, history: History, *, folds: int = 5, seed: int = 0, landmark: float = 0.0, fold: NDArray[Any] | None = None) -> Report:
+def held_out(
+    train: Train, history: History, *, folds: int = 5, seed: int = 0, landmark: float = 0.0, fold: NDArray[Any] | None = None
+) -> Report:
     """Train on all folds but one, forecast the one, and score all.
 
     train(history, seed) gives a generator. fold: (persons,) number of each person's fold, by default balanced at random. landmark: what

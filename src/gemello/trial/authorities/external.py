@@ -116,9 +116,12 @@ def _exact_commensurate(table: pl.DataFrame, sd_scale: float) -> tuple[float, fl
     sds, w = priors.drift_nodes(sd_scale, None)
     at = np.linspace(-4, 4, 4001)
     density = (stats.norm.pdf(at[:, None] / sds) / sds) @ w
-    joint = np.exp(like_c - like_c.max())[:, None] * np.exp(like_e - like_e.max()) * np.interp(e[None, :] - c[:, None], at,
-    density) mass = joint.sum(1) / joint.sum() mean = float(mass @ c) spread = float(mass @ (c - mean) ** 2) return
-    float(digamma(d_t) - np.log(t_t)) - mean, float(np.sqrt(polygamma(1, d_t) + spread))
+    joint = np.exp(like_c - like_c.max())[:, None] * np.exp(like_e - like_e.max())
+    joint = joint * np.interp(e[None, :] - c[:, None], at, density)
+    mass = joint.sum(1) / joint.sum()
+    mean = float(mass @ c)
+    spread = float(mass @ (c - mean) ** 2)
+    return float(digamma(d_t) - np.log(t_t)) - mean, float(np.sqrt(polygamma(1, d_t) + spread))
 
 
 def _same_history(folder: Path) -> Iterator[Check]:

@@ -61,8 +61,9 @@ def logistic(x: Array, y: Array, weights: Array | None = None, what: str = "the 
     return fit
 
 
-def newton(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, rounds: int = 100, tolerance: float = 1e-14) ->
-Fit:
+def newton(
+    parts: Callable[[Array], tuple[float, Array, Array]], start: Array, rounds: int = 100, tolerance: float = 1e-14
+) -> Fit:
     """Maximum of a function of (value, gradient (k,), negative Hessian (k, k)), by Newton steps halved until it rises.
 
     Raises ConvergenceError after `rounds` steps.

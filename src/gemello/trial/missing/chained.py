@@ -152,4 +152,4 @@ def sequential_regression(data: Visits, draws: int, *, by_arm: bool = True, seed
                 values[k][rows[hole], t] = _normal(x, data.y[rows, t], hole, rng, 0)
     words = f"sequential regression (MAR{', by arm' if by_arm else ''})"
     after = data.missing & (np.arange(len(data.visits))[None, :] >= data.occurred[:, None])
-    return Imputations(values, data, dict.fromkeys(data.arms, "MAR"), words, after)
+    return Imputations(values, data, ("MAR",) * len(data), words, after)

@@ -31,17 +31,18 @@ from gemello.trial.missing.visits import Visits
 
 Array = NDArray[np.float64]
 Strategy = Literal["MAR", "J2R", "CR", "CIR", "LMCF"]
+Strategies = Strategy | Mapping[str, Strategy] | None  # one for the active arms, by arm, or each subject's own
 STRATEGIES: tuple[Strategy, ...] = ("MAR", "J2R", "CR", "CIR", "LMCF")
 
 
 @dataclass(frozen=True, eq=False)
 class Imputations:
-    """values: (M, n, T), equal where observed. data: what they were made from. strategies: of each arm, by name. method: in
+    """values: (M, n, T), equal where observed. data: what they were made from. strategies: (n,) of each subject. method: in
     words. imputed_after: (n, T) values missing after the event (not the gaps before it): where a delta goes."""
 
     values: Array
     data: Visits
-    strategies: Mapping[str, Strategy]
+    strategies: tuple[str, ...]
     method: str
     imputed_after: NDArray[np.bool_]
 
@@ -75,7 +76,7 @@ def impute(
     data: Visits,
     draws: int,
     *,
-    strategies: Strategy | Mapping[str, Strategy] = "MAR",
+    strategies: Strategies = "MAR",
     by_arm: bool = False,
     seed: int,
     burn_in: int = 100,
@@ -83,18 +84,19 @@ def impute(
 ) -> Imputations:
     """Proper multiple imputation with a multivariate normal model.
 
-    strategies: for all arms but control (which is always at random: for it all strategies are the same), or one for each arm.
+    strategies: for all arms but control (at random then), or one for each arm, or None: what the data's `handling` says of each
+    subject.
     by_arm: a covariance for each arm. Parameters are drawn from their posterior (`posterior_draws`). Values observed after the
     event do not inform the model under another strategy than MAR, and stay as they are. Raises DataError for unknown
     strategies.
     """
-    chosen = _strategies(data, strategies)
+    chosen = plan(data, strategies)
     fitted = model_data(data, chosen)
     rng = generator(seed, "imputation")
     values = np.empty((draws, *data.y.shape))
     for k, parameters in enumerate(posterior_draws(fitted, draws, seed=seed, by_arm=by_arm, burn_in=burn_in, thin=thin)):
         values[k] = fill(data, fitted, parameters, chosen, rng)
-    said = "/".join(dict.fromkeys(chosen[a] for a in data.arms[1:]))
+    said = _named(data, chosen)
     words = f"multiple imputation ({said}), multivariate normal model{', covariance by arm' if by_arm else ''}"
     return Imputations(values, data, chosen, words, data.missing & _after(data))
 
@@ -103,35 +105,52 @@ def _after(data: Visits) -> NDArray[np.bool_]:
     return np.asarray(np.arange(len(data.visits))[None, :] >= data.occurred[:, None])
 
 
-def _strategies(data: Visits, given: Strategy | Mapping[str, Strategy]) -> dict[str, Strategy]:
-    out: dict[str, Strategy] = dict.fromkeys(data.arms, "MAR")
-    chosen = {a: given for a in data.arms[1:]} if isinstance(given, str) else dict(given)
+def plan(data: Visits, given: Strategies) -> tuple[str, ...]:
+    """(n,) strategy of each subject. Raises DataError for unknown arms or strategies, and for subjects with missing values after
+    an event whose handling says that they are not to be filled."""
+    if given is None:
+        if not data.handling:
+            raise DataError(
+                "the data say no handling", column="strategies", remedy="read them with `handling`, or name a strategy"
+            )
+        out = data.handling
+        gap = (data.missing & _after(data)).any(1)
+        for who, s, missing in zip(data.subjects, out, gap, strict=True):
+            if s not in STRATEGIES and missing:
+                raise DataError(
+                    f"handling {s!r} fills nothing, but values are missing", value=who, remedy="choose another handling"
+                )
+        return tuple(s if s in STRATEGIES else "MAR" for s in out)
+    chosen = dict.fromkeys(data.arms[1:], given) if isinstance(given, str) else dict(given)
     for arm, s in chosen.items():
         if arm not in data.arms:
             raise DataError("no such arm", column="strategies", value=arm, remedy=f"one of {', '.join(data.arms)}")
         if s not in STRATEGIES:
             raise DataError("no such strategy", column="strategies", value=s, remedy=f"one of {', '.join(STRATEGIES)}")
-        out[arm] = s  # type: ignore[assignment]
-    return out
+    return tuple(chosen.get(data.arms[a], "MAR") for a in data.arm)
 
 
-def model_data(data: Visits, strategies: Mapping[str, Strategy]) -> Visits:
+def _named(data: Visits, chosen: tuple[str, ...]) -> str:
+    """Strategies of the active arms, in words."""
+    return "/".join(dict.fromkeys(s for s, a in zip(chosen, data.arm, strict=True) if a > 0))
+
+
+def model_data(data: Visits, strategies: tuple[str, ...]) -> Visits:
     """Outcomes that inform the model: those after the event only under MAR."""
-    off = np.array([strategies[data.arms[a]] != "MAR" for a in data.arm])
+    off = np.array(strategies) != "MAR"
     return data.filled(np.where(_after(data) & off[:, None], np.nan, data.y))
 
 
-def fill(
-    data: Visits, fitted: Visits, model: Normal, strategies: Mapping[str, Strategy], rng: np.random.Generator | None
-) -> Array:
+def fill(data: Visits, fitted: Visits, model: Normal, strategies: tuple[str, ...], rng: np.random.Generator | None) -> Array:
     """(n, T) completed outcomes under the strategies: drawn, or conditional means where rng is None."""
     own, reference = model.mean(data), model.mean(data, np.zeros(len(data), np.int64))
     out = data.y.copy()
     t = len(data.visits)
-    keys = np.column_stack([data.arm, data.occurred, ~fitted.missing])
+    number = np.array([STRATEGIES.index(s) for s in strategies])  # type: ignore[arg-type]
+    keys = np.column_stack([data.arm, data.occurred, number, ~fitted.missing])
     unique, inverse = np.unique(keys, axis=0, return_inverse=True)
     for k, key in enumerate(unique):
-        seen = key[2:].astype(bool)
+        seen = key[3:].astype(bool)
         if seen.all():
             continue
         rows = np.flatnonzero(inverse.ravel() == k)
@@ -141,7 +160,7 @@ def fill(
             model.covariances[key[0]],
             model.covariances[0],
             int(key[1]),
-            strategies[data.arms[key[0]]],
+            STRATEGIES[key[2]],
         )
         value, left = conditional(fitted.y[rows], mean, sigma, seen)
         if rng is not None:
@@ -204,7 +223,7 @@ def _number(data: Visits, visit: str) -> int:
 def conditional_mean(
     data: Visits,
     *,
-    strategies: Strategy | Mapping[str, Strategy] = "MAR",
+    strategies: Strategies = "MAR",
     by_arm: bool = False,
     visit: str | None = None,
     baseline: Array | None = None,
@@ -222,10 +241,11 @@ def conditional_mean(
     which under reference-based strategies is smaller than Rubin's (which is about information-anchored: Cro, Carpenter &
     Kenward 2019, JRSS A 182:623). Normal quantiles.
     """
-    chosen = _strategies(data, strategies)
+    chosen = plan(data, strategies)
     t = -1 if visit is None else _number(data, visit)
 
     def estimate(d: Visits, start: Normal | None, more: Array | None) -> tuple[Array, Normal]:
+        chosen = plan(d, strategies)
         fitted = model_data(d, chosen)
         model = maximum_likelihood(fitted, by_arm=by_arm, restricted=True, start=start, tolerance=1e-9 if start is None else 1e-6)
         done = Imputations(fill(d, fitted, model, chosen, None)[None], d, chosen, "", d.missing & _after(d))
@@ -255,7 +275,7 @@ def conditional_mean(
     else:
         se = v.std(0, ddof=1)
         said = {"replicates": replicates, "monte_carlo_relative_se": float(1 / np.sqrt(2 * (replicates - 1)))}
-    name = "/".join(dict.fromkeys(chosen[a] for a in data.arms[1:]))
+    name = _named(data, chosen)
     words = f"conditional mean imputation ({name}), REML, {error} SE"
     label = str(data.visits[t])
     return tuple(

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 class Visits:
     """subjects: (n,) names. visits: (T,) names in order. y: (n, T). arm: (n,) number of the arm; arms: their names, the control
     first. x: (n, p) baseline covariates, centred, without intercept; names: (p,). occurred: (n,) number of visits before the
-    intercurrent event that ends treatment (T where there is none): reference-based imputation starts after them."""
+    intercurrent event that ends treatment (T where there is none): reference-based imputation starts after them. handling: (n,)
+    how values after a subject's own event are to be filled, where the table says so."""
 
     subjects: tuple[str, ...]
     visits: tuple[str, ...]
@@ -29,6 +30,7 @@ class Visits:
     x: Array
     names: tuple[str, ...]
     occurred: NDArray[np.int64]
+    handling: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -48,7 +50,7 @@ class Visits:
         """Some subjects, repeats allowed (bootstrap, jackknife)."""
         return replace(
             self, subjects=tuple(f"{self.subjects[i]}#{k}" for k, i in enumerate(rows)), y=self.y[rows], arm=self.arm[rows],
-            x=self.x[rows], occurred=self.occurred[rows],
+            x=self.x[rows], occurred=self.occurred[rows], handling=tuple(self.handling[i] for i in rows) if self.handling else (),
         )  # fmt: skip
 
     def filled(self, y: Array) -> Visits:
@@ -76,16 +78,18 @@ def visits(
     covariates: str = "1",
     order: Sequence[str] | None = None,
     event: str | None = None,
+    handling: str | None = None,
 ) -> Visits:
     """Read a table of one row a subject and visit.
 
     covariates: right-hand side of a formula of baseline columns ("RACE + SEX + FEV1_BL"), constant within a subject and complete.
     order: of the visits; None: sorted as numbers, or by name. event: column that is 1 (true) from the first visit after the
-    intercurrent event on; None: the event is the last observed visit. A visit without a row is missing. Raises DataError for
-    duplicate subject-visits, covariates or arms that change within a subject or are missing, arms of fewer than 2, a visit that
-    nobody of an arm has, a subject without any row.
+    intercurrent event on; None: the event is the last observed visit. handling: column that says on these rows how to fill them
+    ("MAR", "J2R", …), as `estimand.apply` writes it (`event="gemello_after", handling="gemello_handling"`). A visit without a row
+    is missing. Raises DataError for duplicate subject-visits, covariates or arms that change within a subject or are missing,
+    arms of fewer than 2, a visit that nobody of an arm has, a subject without any row.
     """
-    needed = [subject, visit, outcome, arm] + ([event] if event else [])
+    needed = [subject, visit, outcome, arm] + ([event] if event else []) + ([handling] if handling else [])
     if missing := [c for c in needed if c not in table.columns]:
         raise DataError("no such column", column=missing[0], remedy=f"the table has {', '.join(table.columns[:30])}")
     twice = table.group_by(subject, visit).len().filter(pl.col("len") > 1)
@@ -127,12 +131,17 @@ def visits(
     x = np.empty((n, 0)) if d is None else d.matrix[:, 1:] - d.matrix[:, 1:].mean(0)
     seen = ~np.isnan(y)
     occurred = np.where(seen.any(1), len(names) - np.argmax(seen[:, ::-1], axis=1), 0)
+    filling: tuple[str, ...] = ()
     if event:
         flag = np.zeros_like(y)
         flag[i, t] = table[event].cast(pl.Float64).fill_null(0).to_numpy()
         occurred = np.where(flag.any(1), np.argmax(flag > 0, axis=1), len(names))
+        if handling:
+            said = table.filter(pl.col(event).cast(pl.Float64) > 0).unique(subject, keep="first", maintain_order=True)
+            of = dict(said.select(subject, handling).iter_rows())
+            filling = tuple(str(of.get(s, "MAR")) for s in where)
     labels = () if d is None else d.names[1:]
-    return Visits(tuple(str(s) for s in where), tuple(names), y, code, tuple(arms), x, labels, occurred.astype(np.int64))
+    return Visits(tuple(str(s) for s in where), tuple(names), y, code, tuple(arms), x, labels, occurred.astype(np.int64), filling)
 
 
 def _sorted(column: pl.Series) -> list[object]:

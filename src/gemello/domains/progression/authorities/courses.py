@@ -33,7 +33,13 @@ def dystonia(folder: Path) -> History:
     """109 persons, TWSTRS at weeks 0 to 16."""
     seen = table(folder / "medicaldata_cdystonia.csv").with_columns(person=pl.format("{}-{}", "site", "id"))
     return from_long(
-        seen, person="person", time="week", longitudinal=["twstrs"], baseline=["age", "sex", "treat"], bounds={"twstrs": (0, 87)}, time_unit="week"
+        seen,
+        person="person",
+        time="week",
+        longitudinal=["twstrs"],
+        baseline=["age", "sex", "treat"],
+        bounds={"twstrs": (0, 87)},
+        time_unit="week",
     )
 
 
@@ -50,7 +56,9 @@ def schizophrenia(folder: Path) -> History:
     """150 persons, symptoms at weeks 0 to 8, drop-out (cens.ind 1) as an event."""
     seen = table(folder / "joineR_mental.csv").with_columns(pl.col("^Y.t.$").cast(pl.Float64))
     visits = {"symptoms": {float(t): f"Y.t{t}" for t in (0, 1, 2, 4, 6, 8)}}
-    return from_wide(seen, person="id", visits=visits, baseline=["treat"], events={"dropout": ("surv.time", "cens.ind")}, time_unit="week")
+    return from_wide(
+        seen, person="id", visits=visits, baseline=["treat"], events={"dropout": ("surv.time", "cens.ind")}, time_unit="week"
+    )
 
 
 def alzheimer(folder: Path) -> History:
@@ -73,7 +81,9 @@ def checks(folder: Path) -> Iterator[Check]:
         yield at_most(f"{name}: RMSE", found.rmse, found.locf, "last value carried forward")
     history = alzheimer(folder)
     straight, curved = (scoring.held_out(m, history, folds=3, seed=SEED) for m in (_mixed, _latent))
-    yield at_most("Alzheimer set: CRPS in SD of the nonlinear course", curved.crps, straight.crps, "the mixed generator, same folds")
+    yield at_most(
+        "Alzheimer set: CRPS in SD of the nonlinear course", curved.crps, straight.crps, "the mixed generator, same folds"
+    )
     inside = float(np.mean([s.coverage for s in curved.variables.values()]))
     yield check("Alzheimer set: coverage of 90 % intervals, mean of seven scores, %", 100 * inside, 90.0, 3.0, "nominal")
 
@@ -93,8 +103,20 @@ def twin() -> Iterator[Check]:
         ours = float(weights @ draws[:, i])
         spread = float(np.sqrt(weights @ (draws[:, i] - ours) ** 2))
         error = sd[i] * float(np.sqrt(np.sum(weights**2)))
-        yield check(f"twin of a participant at {t:g} years, mean", ours, mean[i], 4 * error, "closed form of the mixed generator; 4 Monte Carlo errors")
-        yield check(f"twin of a participant at {t:g} years, SD", spread, sd[i], 4 * error, "closed form of the mixed generator; 4 Monte Carlo errors")
+        yield check(
+            f"twin of a participant at {t:g} years, mean",
+            ours,
+            mean[i],
+            4 * error,
+            "closed form of the mixed generator; 4 Monte Carlo errors",
+        )
+        yield check(
+            f"twin of a participant at {t:g} years, SD",
+            spread,
+            sd[i],
+            4 * error,
+            "closed form of the mixed generator; 4 Monte Carlo errors",
+        )
 
 
 def closed_form(seen: Array, values: Array, ahead: Array) -> tuple[Array, Array]:

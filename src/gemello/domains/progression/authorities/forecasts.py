@@ -198,7 +198,13 @@ def _last_values(folder: Path, file: dict[str, Any]) -> Iterator[Check]:
     dystonia = table(folder / "medicaldata_cdystonia.csv").filter(pl.col("treat") == 1)
     dystonia = dystonia.with_columns(person=pl.format("{}-{}", "site", "id"))
     history = from_long(
-        dystonia, person="person", time="week", longitudinal=["twstrs"], baseline=["age", "sex"], bounds={"twstrs": (0, 87)}, time_unit="week"
+        dystonia,
+        person="person",
+        time="week",
+        longitudinal=["twstrs"],
+        baseline=["age", "sex"],
+        bounds={"twstrs": (0, 87)},
+        time_unit="week",
     )
     fold = np.arange(len(history)) % 5
     ours = held_out(Case(history, fold, "twstrs", 4.0), np.array([4.0, 16.0]))

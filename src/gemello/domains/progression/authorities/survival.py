@@ -50,7 +50,9 @@ def checks(folder: Path) -> Iterator[Check]:
             return np.asarray(x[out] @ b)
 
         value = _mean_concordance(history, cox)
-        yield check(f"PBC, death: Cox with {len(names)} covariates, mean C of five folds", value, reference, 5e-5, "stated with the task")
+        yield check(
+            f"PBC, death: Cox with {len(names)} covariates, mean C of five folds", value, reference, 5e-5, "stated with the task"
+        )
     free = np.zeros(len(history))
 
     def ours(learn: NDArray[np.bool_], out: NDArray[np.bool_]) -> Array:

@@ -132,9 +132,7 @@ def begin(data: Data, low: Array, high: Array) -> Curves:
         noise[i] = max(0.5 * float(np.std(data.value[here])), 1e-3 * (high[i] - low[i]))
     unit = 1.0 / float(np.median(np.abs(speed)))  # time in which a typical outcome moves by 1 on the logit scale
     place = np.clip(place, -5 * unit, 5 * unit + np.max(data.time))
-    return Curves(
-        low, high, speed, place, noise, np.diag([0.25, (1.0 * unit) ** 2]), np.full(k, 0.5), np.zeros(data.x.shape[1])
-    )
+    return Curves(low, high, speed, place, noise, np.diag([0.25, (1.0 * unit) ** 2]), np.full(k, 0.5), np.zeros(data.x.shape[1]))
 
 
 def fit(first: Curves, data: Data, rounds: int = ROUNDS) -> Curves:
@@ -143,7 +141,9 @@ def fit(first: Curves, data: Data, rounds: int = ROUNDS) -> Curves:
     for _ in range(rounds):
         m = modes(c, data, u, steps=STEPS)
         new = _maximise(c, data, m)
-        change = np.max(np.abs(np.concatenate([new.speed / c.speed - 1, (new.place - c.place) * np.abs(c.speed), new.noise / c.noise - 1])))
+        change = np.max(
+            np.abs(np.concatenate([new.speed / c.speed - 1, (new.place - c.place) * np.abs(c.speed), new.noise / c.noise - 1]))
+        )
         c, u = new, m.u
         if change < CLOSE:
             break
@@ -157,7 +157,9 @@ def _maximise(c: Curves, data: Data, m: Modes) -> Curves:
     spread = _prediction_variance(c, data, m, slope)
     eta = m.u[:, 1]
     p = data.x.shape[1]
-    gamma = np.linalg.solve(data.x.T @ data.x + (1.0 + 0.1 * n / max(n, 1)) * np.eye(p), data.x.T @ (eta + onset)) if p else c.start
+    gamma = (
+        np.linalg.solve(data.x.T @ data.x + (1.0 + 0.1 * n / max(n, 1)) * np.eye(p), data.x.T @ (eta + onset)) if p else c.start
+    )
     moved = np.stack([m.u[:, 0], eta + onset - data.x @ gamma], axis=1)
     pace = (moved.T @ moved + m.covariance[:, :2, :2].sum(axis=0) + 2.0 * c.pace * 0.5) / (n + 1.0)
     second = m.u[:, 2:] ** 2 + np.einsum("nkk->nk", m.covariance[:, 2:, 2:])

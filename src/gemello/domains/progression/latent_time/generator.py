@@ -60,10 +60,14 @@ class LatentTime(Generator):
         if options:
             raise DataError("not an option of this generator", column=next(iter(options)), remedy="it has rounds")
         frames.refuse_empty(history)
-        outcomes = tuple(v for v in history.of_role("longitudinal") if np.isfinite(history.values.get(v.name, np.zeros(0))).sum() > 1)
+        outcomes = tuple(
+            v for v in history.of_role("longitudinal") if np.isfinite(history.values.get(v.name, np.zeros(0))).sum() > 1
+        )
         if len(history) < LEAST_PERSONS or len(history.time) < LEAST_VISITS * len(history) or not outcomes:
             words = f"{len(history)} persons with {len(history.time)} visits"
-            raise DataError(words, column="persons", remedy=f"a course needs {LEAST_PERSONS} persons with {LEAST_VISITS:g} visits on average")
+            raise DataError(
+                words, column="persons", remedy=f"a course needs {LEAST_PERSONS} persons with {LEAST_VISITS:g} visits on average"
+            )
         columns = tuple(n for n, y in history.baseline.items() if np.isfinite(y).sum() > 2 and np.nanstd(y) > 0)
         raw = np.column_stack([history.baseline[n] for n in columns]) if columns else np.zeros((len(history), 0))
         centre, spread = (np.nanmean(raw, axis=0), np.nanstd(raw, axis=0)) if columns else (np.zeros(0), np.zeros(0))
@@ -140,7 +144,9 @@ class LatentTime(Generator):
         for k, name in enumerate(self.outcomes):
             y, room = seen.values.get(name, np.zeros(0)), 3.0 * c.noise[k]
             for v in np.flatnonzero((y < c.low[k] - room) | (y > c.high[k] + room)):
-                out.setdefault(seen.persons[seen.person[v]], f"{name} {y[v]:g}: the course runs from {c.low[k]:g} to {c.high[k]:g}")
+                out.setdefault(
+                    seen.persons[seen.person[v]], f"{name} {y[v]:g}: the course runs from {c.low[k]:g} to {c.high[k]:g}"
+                )
         return out
 
     # ---- the twin ------------------------------------------------------------------------------------------------------
@@ -221,7 +227,13 @@ class LatentTime(Generator):
             outcome.append(np.full(int(seen.sum()), k))
             time.append(h.time[seen])
             value.append(y[seen])
-        return Data(np.concatenate(person).astype(np.int64), np.concatenate(outcome).astype(np.int64), np.concatenate(time), np.concatenate(value), x)
+        return Data(
+            np.concatenate(person).astype(np.int64),
+            np.concatenate(outcome).astype(np.int64),
+            np.concatenate(time),
+            np.concatenate(value),
+            x,
+        )
 
     def _posterior(self, seen: History) -> tuple[Data, Modes]:
         self._known(seen)

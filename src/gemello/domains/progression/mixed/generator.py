@@ -40,12 +40,13 @@ class _Seen:
 @dataclass(frozen=True)
 class _Ahead:
     """Of one variable at the times asked for, all (n, T): marginal mean and SD of the latent observation; mean and SD of its
-    standardised value given all that is seen."""
+    standardised value given all that is seen. h: (T, K) weights of the knots."""
 
     mean: Array
     sd: Array
     e_mean: Array
     e_sd: Array
+    h: Array
 
 
 @final
@@ -101,8 +102,8 @@ class Mixed(Generator):
         theta = state.posterior.mean + np.einsum("nab,dnb->dna", root, noise)
         values = {}
         for i, name in enumerate(self.frame.courses):
-            ahead, h, own = self._ahead(state, i, at)
-            inside = theta.reshape(draws, n, j, k)[:, :, i] @ h.T + own
+            ahead, own = self._ahead(state, i, at)
+            inside = theta.reshape(draws, n, j, k)[:, :, i] @ ahead.h.T + own
             error = rng.standard_normal((draws, n, len(at))) * np.sqrt(self.course.noise[i])
             values[name] = self._value(i, (inside + error - ahead.mean) / ahead.sd, ahead)
         events = {name: self._events(h, name, seen, state.x, draws, rng) for name, h in self.hazards.items()}
@@ -114,7 +115,7 @@ class Mixed(Generator):
         state = self._state(seen)
         out = {}
         for i, name in enumerate(self.frame.courses):
-            a, _, _ = self._ahead(state, i, at)
+            a, _ = self._ahead(state, i, at)
             out[name] = self._mean_of(i, name, a)
         return out
 
@@ -124,7 +125,7 @@ class Mixed(Generator):
         state = self._state(seen)
         out = {}
         for i, name in enumerate(self.frame.courses):
-            a, _, _ = self._ahead(state, i, at)
+            a, _ = self._ahead(state, i, at)
             e = a.e_mean + a.e_sd * stats.norm.ppf(np.asarray(levels, float))[:, None, None]
             out[name] = self._value(i, e, a)
         return out
@@ -245,8 +246,8 @@ class Mixed(Generator):
             centre = offset + np.sum(h * theta[points.person, points.variable], axis=1)
         return p
 
-    def _ahead(self, state: _Seen, i: int, at: Array) -> tuple[_Ahead, Array, Array]:
-        """Of variable i: what is ahead, weights h (T, K) of the knots, part of the own baseline (n, T)."""
+    def _ahead(self, state: _Seen, i: int, at: Array) -> tuple[_Ahead, Array]:
+        """Of variable i: what is ahead, and the part of the own baseline (n, T)."""
         c, (n, t) = self.course, (len(state.x), len(at))
         k = c.shape[1]
         person, variable = np.repeat(np.arange(n), t), np.full(n * t, i)
@@ -258,14 +259,14 @@ class Mixed(Generator):
         inside = state.posterior.mean[:, here] @ h.T + own
         spread = np.einsum("tk,nkl,tl->nt", h, state.posterior.covariance[:, here, here], h) + c.noise[i]
         mean, sd = mean.reshape(n, t), sd.reshape(n, t)
-        return _Ahead(mean, sd, (inside - mean) / sd, np.sqrt(spread) / sd), h, own
+        return _Ahead(mean, sd, (inside - mean) / sd, np.sqrt(spread) / sd, h), own
 
     def _value(self, i: int, e: Array, a: _Ahead) -> Array:
         """Values of variable i for standardised normal e (..., n, T)."""
         name, m = self.frame.courses[i], self.margins[i]
         levels = self.frame.levels[name]
         if levels:
-            z = m.slope * a.mean + a.sd * e
+            z = m.centre(a.mean, a.h) + a.sd * e
             return np.array(levels)[np.searchsorted(m.cuts, z)]
         return self.frame.scales[name].backward(a.mean + a.sd * m.shape.forward(e))
 
@@ -277,7 +278,7 @@ class Mixed(Generator):
                 out += weight * self._value(i, a.e_mean + a.e_sd * node, a)
             return out
         m = self.margins[i]
-        above = 1 - ndtr((m.cuts - (m.slope * a.mean + a.sd * a.e_mean)[..., None]) / (a.sd * a.e_sd)[..., None])
+        above = 1 - ndtr((m.cuts - (m.centre(a.mean, a.h) + a.sd * a.e_mean)[..., None]) / (a.sd * a.e_sd)[..., None])
         binary = next(v.kind for v in self.variables if v.name == name) == "binary"
         return above[..., 0] if binary else levels[0] + above @ np.diff(levels)
 

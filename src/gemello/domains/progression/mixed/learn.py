@@ -24,21 +24,29 @@ FOLDS, HELD_ROUNDS, ENOUGH, PASSES, EDGE = 5, 15, 30, 1, 4.0
 
 @dataclass(frozen=True)
 class Margin:
-    """Of one variable: shape of its residual; for a cut variable the slope of the mean and the thresholds of forecasts, learnt
-    like the shape from persons held out."""
+    """Of one variable: shape of its residual; for a cut variable the slope of a person's mean about `base`, the mean of all at the knots
+    (K,), and the thresholds of forecasts, learnt like the shape from persons held out."""
 
     shape: Shape = field(default_factory=Shape)
     slope: float = 1.0
     cuts: Array = field(default_factory=lambda: np.zeros(0))
+    base: Array = field(default_factory=lambda: np.zeros(0))
+    shift: Array = field(default_factory=lambda: np.zeros(0))
+
+    def centre(self, mean: Array, h: Array) -> Array:
+        """Mean of the latent variable (..., T) for forecasts; h: (T, K) weights of the knots, or of each row."""
+        base = h @ self.base
+        return base + h @ self.shift + self.slope * (mean - base)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain."""
-        return {"shape": self.shape.to_dict(), "slope": self.slope, "cuts": self.cuts.tolist()}
+        return {"shape": self.shape.to_dict(), "slope": self.slope, "cuts": self.cuts.tolist(),
+                "base": self.base.tolist(), "shift": self.shift.tolist()}  # fmt: skip
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Margin:
         """The margin of `to_dict`."""
-        return cls(Shape(**d["shape"]), float(d["slope"]), np.array(d["cuts"], float))
+        return cls(Shape(**d["shape"]), float(d["slope"]), *(np.array(d[k], float) for k in ("cuts", "base", "shift")))
 
 
 def learn(frame: Frame, points: Points, x: Array, seed: int) -> tuple[Course, tuple[Margin, ...]]:
@@ -139,7 +147,8 @@ def margins(frame: Frame, c: Course, points: Points, normal: Points, x: Array, p
     for i, name in enumerate(frame.courses):
         here = points.variable == i
         if frame.levels[name]:
-            found.append(_cut(points.z[here], centre[here], sd[here], c.cuts[i]))
+            h, _ = c.weights(points.time[here], points.variable[here])
+            found.append(_cut(points.z[here], centre[here], sd[here], h, c.cuts[i], c.coefficients[0, i]))
         else:
             found.append(Margin(fit_shape((points.z[here] - centre[here]) / sd[here])))
     return tuple(found)
@@ -158,23 +167,24 @@ def marginal(c: Course, points: Points, x: Array, spread: Array | None = None) -
     return mean, np.sqrt(np.einsum("nk,nkl,nl->n", h, block, h) + c.noise[points.variable])
 
 
-def _cut(level: Array, centre: Array, sd: Array, cuts: Array) -> Margin:
-    """Slope and thresholds by ordinal probit regression on held-out means, with weak priors towards those of the course."""
+def _cut(level: Array, centre: Array, sd: Array, h: Array, cuts: Array, base: Array) -> Margin:
+    """Slope, shifts and thresholds by ordinal probit regression on held-out means, with weak priors towards those of the course."""
+    k, at = len(base), level.astype(int)
+    first = Margin(cuts=cuts, base=base, shift=np.zeros(k))
     if len(level) < ENOUGH:
-        return Margin(cuts=cuts)
-    at = level.astype(int)
+        return first
 
-    def unpack(q: Array) -> tuple[float, Array]:
-        return float(q[0]), cuts[0] + q[1] + np.concatenate([[0.0], np.cumsum(np.diff(cuts) * np.exp(q[2:]))])
+    def margin(q: Array) -> Margin:
+        spaced = cuts[0] + np.concatenate([[0.0], np.cumsum(np.diff(cuts) * np.exp(q[1 + k :]))])
+        return replace(first, slope=float(q[0]), shift=q[1 : 1 + k], cuts=spaced)
 
     def loss(q: Array) -> float:
-        a, c = unpack(q)
-        edges = np.concatenate([[-np.inf], c, [np.inf]])
-        p = ndtr((edges[at + 1] - a * centre) / sd) - ndtr((edges[at] - a * centre) / sd)
-        prior = ((q[0] - 1.0) / 0.5) ** 2 + q[1] ** 2 + float(np.sum((q[2:] / 0.5) ** 2))
+        m = margin(q)
+        edges, z = np.concatenate([[-np.inf], m.cuts, [np.inf]]), m.centre(centre, h)
+        p = ndtr((edges[at + 1] - z) / sd) - ndtr((edges[at] - z) / sd)
+        prior = ((q[0] - 1.0) / 0.5) ** 2 + float(np.sum(q[1 : 1 + k] ** 2) + np.sum((q[1 + k :] / 0.5) ** 2))
         return float(-np.sum(np.log(np.maximum(p, 1e-12))) + 0.5 * prior)
 
-    first = np.concatenate([[1.0, 0.0], np.zeros(len(cuts) - 1)])
-    q = optimize.minimize(loss, first, method="L-BFGS-B", bounds=[(0.0, 3.0), (-3, 3)] + [(-2.0, 2.0)] * (len(cuts) - 1)).x
-    slope, c = unpack(q)
-    return Margin(slope=slope, cuts=c)
+    start = np.concatenate([[1.0], np.zeros(k + len(cuts) - 1)])
+    bounds = [(0.0, 3.0)] + [(-3.0, 3.0)] * k + [(-2.0, 2.0)] * (len(cuts) - 1)
+    return margin(optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)

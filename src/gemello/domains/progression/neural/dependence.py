@@ -111,13 +111,16 @@ def learn(scores: Array, origin: NDArray[np.int64], time: Array, weight: Array, 
 
 def _couples(origin: NDArray[np.int64], time: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of all couples of pairs with one origin."""
-    left, right = [], []
-    starts = np.flatnonzero(np.r_[True, np.diff(origin) != 0]) if len(origin) else np.array([], int)
+    left: list[NDArray[np.int64]] = []
+    right: list[NDArray[np.int64]] = []
+    if not len(origin):
+        return np.array([], np.int64), np.array([], np.int64)
+    starts = np.flatnonzero(np.r_[True, np.diff(origin) != 0])
     for s, e in zip(starts, np.r_[starts[1:], len(origin)], strict=True):
         a, b = np.triu_indices(e - s, 1)
         left.append(a + s)
         right.append(b + s)
-    return (np.concatenate(left), np.concatenate(right)) if left else (np.array([], np.int64), np.array([], np.int64))
+    return np.concatenate(left), np.concatenate(right)
 
 
 def with_events(d: Dependence, events: list[Array]) -> Dependence:

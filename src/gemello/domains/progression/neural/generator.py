@@ -190,6 +190,11 @@ class Neural(Generator):
         names = (*self._baseline, *self._visits)
         if set(names) != set(self.scales):
             raise ValueError("scales and variables differ")
+        if bool(self._visits) != (self.marginals is not None):
+            raise ValueError("visits and marginals differ")
+        names_of_events = [v.name for v in self.variables if v.role == "event"]
+        if sorted(names_of_events) != sorted(self.hazards) or len(names_of_events) != len(self.dependence.event):
+            raise ValueError("events and hazards differ")
         one = History(
             self.variables, ("try",), {k: np.full(1, self.scales[k].low) for k in self._baseline}, np.zeros(1, np.int64),
             np.zeros(1),

@@ -94,7 +94,7 @@ def _one(x: Array, y: Array, w: Array, penalty: Array, fold: NDArray[np.int64], 
 
 
 def _solve(gram: Array, right: Array, lam: float, penalty: Array) -> Array:
-    return np.linalg.solve(gram + np.diag(lam * penalty + 1e-8 * (1 + np.diag(gram))), right)
+    return np.asarray(np.linalg.solve(gram + np.diag(lam * penalty + 1e-8 * (1 + np.diag(gram))), right), float)
 
 
 def _variance(x: Array, mean: Array, square: Array, weight: Array, rounds: int = 15) -> tuple[Array, float]:

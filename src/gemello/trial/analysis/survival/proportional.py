@@ -36,7 +36,8 @@ class Proportionality:
 
 def proportional_hazards(model: Cox, transform: Transform = "km") -> Proportionality:
     """The exact score test for a time-varying coefficient. transform: g(t) is 1 − Kaplan–Meier just before t ("km"), the rank of
-    the event time, t itself or its logarithm. Raises DataError for an unknown transform, or log with an event at time 0."""
+    t among all ends of follow-up, t itself or its logarithm. Raises DataError for an unknown transform, or log with an event at
+    time 0."""
     beta, p = model.values, len(model.values)
     g = _transform(model, transform)
     centre = float(np.concatenate([g[i][s.row_time] for i, s in enumerate(model.sets.strata)]).mean())
@@ -90,9 +91,9 @@ def _transform(model: Cox, transform: Transform) -> list[Array]:
             raise DataError("an event at time 0 has no logarithm", remedy='use transform="km"')
         return [np.log(s.times) for s in strata]
     if transform == "rank":
-        events = np.sort(model.sets.time[model.sets.event == 1])
-        rank = stats.rankdata(events)
-        return [rank[np.searchsorted(events, s.times)] for s in strata]
+        ordered = np.sort(model.sets.time)
+        rank = stats.rankdata(ordered)  # among all ends of follow-up, censored ones too
+        return [rank[np.searchsorted(ordered, s.times)] for s in strata]
     if transform == "km":
         pooled = partial.risk_sets(
             model.sets.time, model.sets.event, _entry(model), np.zeros(len(model.x), np.int64), "breslow"
