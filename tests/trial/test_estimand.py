@@ -61,6 +61,11 @@ def test_the_earliest_event_governs() -> None:
     assert outcomes(BASE, ("a", "death", 16), ("a", "rescue", 8))["a"] == [1, 2, None, None]
     assert outcomes(BASE, ("a", "rescue", 16), ("a", "death", 8))["a"] == [1, 2, 70, 70]
     assert outcomes(BASE, ("a", "rescue", 8), ("a", "death", 8))["a"] == [1, 2, None, None]
+    # treatment policy changes nothing, so what comes later still does
+    assert outcomes(BASE, ("a", "stop", 4), ("a", "death", 16))["a"] == [1, 2, 3, 70]
+    assert outcomes(BASE, ("a", "stop", 4), ("a", "rescue", 8))["a"] == [1, 2, None, None]
+    out = apply(BASE, TABLE, events(("a", "stop", 4), ("a", "rescue", 16)), subject="id", time="week").table
+    assert out.filter(pl.col("id") == "a")["gemello_handling"].to_list() == ["MAR", "J2R", "J2R", "MAR"]
 
 
 def test_log_and_counts() -> None:

@@ -197,7 +197,8 @@ def apply(
 
     table: one row a subject and visit, with `time` (number) and the estimand's outcome and arm. events: one row an event, with
     subject, event_name, event_time (same unit as `time`). A row counts as after an event where its time is later. Where several
-    events with an effect on data happened, the earliest governs from its time on (at equal times: in the estimand's order). The
+    events happened, the earliest that changes data governs from its time on (at equal times: in the estimand's order); one under
+    treatment policy changes none, so a later event still acts. The
     input is not changed. Raises DataError for events without a strategy, subjects of events who are not in the table, missing or
     duplicate times, missing columns.
     """
@@ -205,21 +206,31 @@ def apply(
     found = _events(estimand, events, set(table[subject].to_list()), subject, event_name, event_time)
     log: list[dict[str, Any]] = []
     counts = {"set missing": 0, "replaced": 0, "dropped": 0}
+    by_subject: dict[Any, list[tuple[IntercurrentEvent, float]]] = {}
+    for who, e, t in found:
+        by_subject.setdefault(who, []).append((e, t))
     kept, gone = _restricted(estimand, work, subject)
     log += gone
     counts["dropped"] += len(work) - len(kept)
     outcome = estimand.variable.name
     rows = []
     for (who,), records in kept.group_by([subject], maintain_order=True):
-        mine = [(e, t) for name, e, t in found if name == who]
+        mine = by_subject.get(who, [])
         y = records[outcome].cast(pl.Float64).to_numpy().copy()
         times = records[time].cast(pl.Float64).to_numpy()
         governing = np.array([None] * len(y), dtype=object)
         handling = np.array([estimand.missing] * len(y), dtype=object)
-        for e, t in sorted(mine, key=lambda item: item[1]):
-            after = (times > t) & (governing == None)  # noqa: E711
+        settled = np.zeros(len(y), bool)  # rows that an event has changed: later ones leave them alone
+        for e, t in mine:
+            after = (times > t) & ~settled
             action, touched = _act(e, y, times, after, t)
-            if e.strategy != "treatment policy" or e.handling != "none":
+            policy = e.strategy == "treatment policy"
+            if e.strategy == "principal stratum":
+                after = np.zeros(len(y), bool)
+            if policy:
+                after &= np.array([g is None for g in governing])
+            settled |= after & (not policy)
+            if not policy or e.handling != "none":
                 governing[after] = e.name
                 handling[after] = e.handling
             counts["set missing"] += touched if action.startswith("set missing") else 0

@@ -24,6 +24,7 @@ _MARGINAL = {
     "risk difference": "difference", "risk ratio": "log ratio", "odds ratio": "log odds ratio",
     "rate difference": "difference", "rate ratio": "log ratio",
 }  # fmt: skip
+_ORDINAL = {"win odds": "log win odds", "common odds ratio": "conditional log odds ratio"}
 _SURVIVAL = {"hazard ratio": "cox", "log-rank": "adjusted-logrank", "rmst difference": "rmst"}
 
 
@@ -73,7 +74,8 @@ def _marginal(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | Non
 def _ordinal(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
     common = {k: v for k, v in _common(p).items() if k != "heterogeneous"}
     found = ordinal(t, covariates=x, score=score, covariance=cov, **common)  # type: ignore[arg-type]
-    return [found.contrast(a, measure=summary(p)) for a in p.arms.active]
+    measure = _ORDINAL.get(summary(p), summary(p))
+    return [found.contrast(a, measure=measure) for a in p.arms.active]
 
 
 def _survival(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:

@@ -18,12 +18,12 @@ from gemello.model.fields import Fields
 
 SCHEMA = "gemello-trial-analysis/1"
 KINDS = ("continuous", "binary", "count", "ordinal", "time-to-event", "repeated")
-SCHEMES = ("simple", "permuted-block", "biased-coin", "pocock-simon")
+SCHEMES = ("simple", "permuted-block", "biased-coin", "urn", "pocock-simon")
 SUMMARIES = {
     "continuous": ("mean difference",),
     "binary": ("risk difference", "risk ratio", "odds ratio"),
     "count": ("rate ratio", "rate difference"),
-    "ordinal": ("mean difference", "probabilistic index", "common odds ratio"),
+    "ordinal": ("mean score difference", "probabilistic index", "win odds", "common odds ratio"),
     "time-to-event": ("hazard ratio", "log-rank", "rmst difference"),
     "repeated": ("mean difference",),
 }

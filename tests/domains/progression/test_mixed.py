@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 TIMES = np.array([0.0, 1.0, 2.0, 4.0])
 VARIABLES = (
     Variable("age", role="baseline"), Variable("female", "binary", "baseline"), Variable("score", lower=0.0),
-    Variable("grade", "ordinal", levels=(0.0, 1.0, 2.0)), Variable("well", "binary", levels=(0.0, 1.0)), Variable("attacks", "count"),
+    Variable("grade", "ordinal", levels=(0.0, 1.0, 2.0)), Variable("well", "binary", levels=(0.0, 1.0)),
+    Variable("attacks", "count"),
     Variable("death", "event", "event"),
 )  # fmt: skip
 
@@ -42,8 +43,8 @@ def simulated(n: int = 300, seed: int = 3) -> History:
         "score": np.exp(2 + 0.4 * f + e(0.2)), "grade": np.digitize(f + e(0.5), [-0.3, 0.8]).astype(float),
         "well": (f + e(0.7) < 0.3).astype(float), "attacks": rng.poisson(np.exp(0.8 + 0.5 * f)).astype(float),
     }  # fmt: skip
-    for name in values:
-        values[name][rng.random(len(at)) < 0.1] = np.nan
+    for y in values.values():
+        y[rng.random(len(at)) < 0.1] = np.nan
     age_seen = np.where(rng.random(n) < 0.1, np.nan, age)
     time = rng.exponential(20 * np.exp(-severity))
     end = rng.uniform(6, 20, n)

@@ -13,6 +13,7 @@ from gemello.trial.external.balance import balance
 from gemello.trial.external.comparison import Comparison, comparison, propensity
 from gemello.trial.external.doubly import doubly_robust, standardised
 from gemello.trial.external.match import bootstrap_error, match, matched_difference
+from gemello.trial.external.sensitivity import tipping_point
 from gemello.trial.external.weight import entropy_balance, inverse_probability, kish, weighted_difference
 
 
@@ -151,6 +152,15 @@ def test_stacked_error_against_the_bootstrap() -> None:
     )
     stated = weighted_difference(g, inverse_probability(g, propensity(g), "ATT")).se
     assert abs(stated - error) < 4 * mc + 0.03 * error
+
+
+def test_tipping_point_of_external_controls() -> None:
+    """Controls that are too low by b: the weighted difference falls by b, its error stays."""
+    g = groups(400, 7)
+    w = inverse_probability(g, propensity(g), "ATT")
+    e = weighted_difference(g, w)
+    found = tipping_point(lambda b: weighted_difference(g.biased(b), w), (-3, 3))
+    assert found.bias == pytest.approx(e.interval[0], abs=1e-6)
 
 
 def test_kish() -> None:

@@ -32,8 +32,8 @@ EVENTS = pl.DataFrame({
 })  # fmt: skip
 
 
-def read(stop: str = "J2R") -> Visits:
-    events = (IntercurrentEvent("stop", "treatment policy", stop), IntercurrentEvent("rescue", "hypothetical", "MAR"))  # type: ignore[arg-type]
+def read(strategy: str = "treatment policy", stop: str = "J2R") -> Visits:
+    events = (IntercurrentEvent("stop", strategy, stop), IntercurrentEvent("rescue", "hypothetical", "MAR"))  # type: ignore[arg-type]
     asked = Estimand(Treatment("arm", "drug", "placebo"), "all", Variable("y"), events, "difference in means")
     out = apply(asked, records(), EVENTS, subject="id", time="week")
     return visits(
@@ -69,4 +69,4 @@ def test_the_analysis_runs_and_differs_from_all_at_random() -> None:
 
 def test_missing_values_that_nothing_fills_are_refused() -> None:
     with pytest.raises(DataError, match="fills nothing"):
-        impute(read("none"), 2, strategies=None, seed=1)
+        impute(read("while on treatment", "none"), 2, strategies=None, seed=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from gemello.base.reference import reference_data
@@ -27,7 +28,7 @@ def cases() -> Iterator[Case]:
     controls = forecasts.actg175(folder)
     words = f"ACTG175 controls ({len(controls)} persons, {os.cpu_count()} cores)"
     for kind in select.kinds():
-        seconds = _timed(lambda kind=kind: select.get(kind).train(controls, seed=1))
+        seconds = _timed(partial(select.get(kind).train, controls, seed=1))
         yield _row(f"training the generator {kind} on {words}", seconds, LIMIT)
     yield _row(f"choosing among all by five folds and training, {words}", _timed(lambda: select.train(controls, seed=1)), LIMIT)
     history = courses.alzheimer(folder)

@@ -40,10 +40,10 @@ def from_long(
     """History from one row a visit.
 
     person, time: columns. longitudinal: columns with a value a visit. baseline: columns whose value at the person's first visit
-    holds. events: name -> columns of the time and of whether it was seen (0/1). bounds: lowest and highest value that can occur.
-    since_first: take times since the person's first visit. like: variables of another history, whose names then stand. Visits need
-    not be sorted; a person's visits twice at one time are refused. Raises DataError, also for persons made only of missing values.
-    """
+    holds. events: name -> columns of the time and of whether it was seen (0/1). bounds: lowest and highest value that can
+    occur. since_first: take times since the person's first visit. like: variables of another history, whose names then stand.
+    Visits need not be sorted; a person's visits twice at one time are refused. Raises DataError, also for persons made only of
+    missing values."""
     events = dict(events or {})
     _have(table, (person, time, *longitudinal, *baseline, *(c for pair in events.values() for c in pair)))
     at = _numbers(table, time)

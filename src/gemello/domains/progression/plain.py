@@ -25,7 +25,8 @@ def variables_from_list(data: Sequence[Mapping[str, Any]]) -> tuple[Variable, ..
     """The variables of `variables_to_list`."""
     free = lambda v, none: none if v is None else float(v)  # noqa: E731
     return tuple(
-        Variable(d["name"], d["kind"], d["role"], d["unit"], tuple(map(float, d["levels"])), free(d["lower"], -np.inf), free(d["upper"], np.inf))
+        Variable(d["name"], d["kind"], d["role"], d["unit"], tuple(map(float, d["levels"])), free(d["lower"], -np.inf),
+                 free(d["upper"], np.inf))
         for d in data
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""How good a generator is on persons that it has not seen: error, proper scores, coverage, calibration, discrimination, subgroups.
+"""How good a generator is on persons that it has not seen: error, proper scores, coverage, calibration, discrimination,
+subgroups.
 
 Everything comes from persons held out by folds, forecast from baseline (or from what was known at `landmark`) alone.
 """
@@ -68,8 +69,9 @@ class EventScore:
 
 @dataclass(frozen=True)
 class Report:
-    """Scores by variable and event. crps, energy: mean over variables of CRPS in SD of the variable, and mean energy score of all
-    that was seen of a person; by_person: (persons,) the former of each person, NaN where nothing was seen later. folds, seed, landmark."""
+    """Scores by variable and event. crps, energy: mean over variables of CRPS in SD of the variable, and mean energy score of
+    all that was seen of a person; by_person: (persons,) the former of each person, NaN where nothing was seen later. folds,
+    seed, landmark."""
 
     variables: Mapping[str, Score]
     events: Mapping[str, EventScore]
@@ -89,7 +91,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Held:
-    """Forecasts (F,) of one variable: person (number in the whole history), mean, observed, last value, crps, pit, inside; draws (d, F)."""
+    """Forecasts (F,) of one variable: person (number in the whole history), mean, observed, last value; draws (d, F)."""
 
     person: NDArray[np.int64]
     mean: Array
@@ -103,9 +105,8 @@ def held_out(
 ) -> Report:
     """Train on all folds but one, forecast the one, and score all.
 
-    train(history, seed) gives a generator. fold: (persons,) number of each person's fold, by default balanced at random. landmark: what
-    was known until then is seen. Raises DataError for fewer persons than folds.
-    """
+    train(history, seed) gives a generator. fold: (persons,) number of each person's fold, by default balanced at random.
+    landmark: what was known until then is seen. Raises DataError for fewer persons than folds."""
     n = len(history)
     if n < 2 * folds:
         raise DataError(f"{n} persons for {folds} folds", column="folds", remedy="take fewer folds")
@@ -115,8 +116,8 @@ def held_out(
     horizon = {k: float(np.nanmedian(t)) for k, t in history.event_time.items()}
     for f in np.unique(fold):
         trained = train(history.take(fold != f), child_seed(seed, "fold", int(f)))
-        for name, held in forecasts(trained, history, np.flatnonzero(fold == f), landmark, seed).items():
-            parts.setdefault(name, []).append(held)
+        for name, one in forecasts(trained, history, np.flatnonzero(fold == f), landmark, seed).items():
+            parts.setdefault(name, []).append(one)
         test = history.take(fold == f)
         for name, at in horizon.items():
             known = np.isfinite(test.event_time[name])
@@ -128,7 +129,7 @@ def held_out(
     by_person, energy = _of_persons(held, n)
     events = {k: _event_score(v, horizon[k]) for k, v in survivals.items()}
     mean = float(np.nanmean(by_person)) if np.isfinite(by_person).any() else float("nan")
-    return Report(variables, events, mean, energy, tuple(map(float, by_person)), int(len(np.unique(fold))), seed, landmark)
+    return Report(variables, events, mean, energy, tuple(map(float, by_person)), len(np.unique(fold)), seed, landmark)
 
 
 def forecasts(trained: Generator, history: History, who: NDArray[np.int64], landmark: float, seed: int) -> dict[str, _Held]:
@@ -168,9 +169,11 @@ def score(h: _Held, history: History, binary: bool = False) -> Score:
     top = float(np.max(y))
     return Score(
         len(y), len(np.unique(h.person)), _rms(off), float(np.mean(np.abs(off))), float(np.mean(off)), _correlation(m, y),
-        _rms((h.last - y)[last]) if last.any() else float("nan"), float(np.mean(scores.crps(h.draws, y))), inside.share, inside.error,
+        _rms((h.last - y)[last]) if last.any() else float("nan"), float(np.mean(scores.crps(h.draws, y))),
+        inside.share, inside.error,
         slope, intercept, error, float(np.std(y)), tuple(map(float, ten)),
-        float(np.mean((m - (y == top)) ** 2)) if binary else None, auc(m, y == top) if binary else None, _subgroups(h, off, history),
+        float(np.mean((m - (y == top)) ** 2)) if binary else None, auc(m, y == top) if binary else None,
+        _subgroups(h, off, history),
     )  # fmt: skip
 
 
@@ -183,8 +186,8 @@ def auc(mark: Array, positive: NDArray[np.bool_]) -> float:
 
 
 def concordance(time: Array, seen: NDArray[np.bool_], risk: Array) -> float:
-    """Harrell's C: of pairs of whom one is known to have had the event first, the share in which this one had the higher risk; ties
-    of risk count half (Harrell et al. 1996, Stat Med 15:361). NaN without such a pair."""
+    """Harrell's C: of pairs of whom one is known to have had the event first, the share in which this one had the higher risk;
+    ties of risk count half (Harrell et al. 1996, Stat Med 15:361). NaN without such a pair."""
     right = pairs = 0.0
     for i in np.flatnonzero(seen):
         after = (time > time[i]) | ((time == time[i]) & ~seen)
@@ -194,8 +197,8 @@ def concordance(time: Array, seen: NDArray[np.bool_], risk: Array) -> float:
 
 
 def energy_score(draws: Array, y: Array) -> float:
-    """E‖X − y‖ − ½E‖X − X'‖ of draws (d, m) of a vector y (m,) (Gneiting & Raftery 2007, J Am Stat Assoc 102:359, equation 22), with
-    the second mean over successive draws."""
+    """E‖X − y‖ − ½E‖X − X'‖ of draws (d, m) of a vector y (m,) (Gneiting & Raftery 2007, J Am Stat Assoc 102:359, equation 22),
+    with the second mean over successive draws."""
     near = np.mean(np.linalg.norm(draws - y, axis=1))
     return float(near - 0.5 * np.mean(np.linalg.norm(draws - np.roll(draws, 1, axis=0), axis=1)))
 

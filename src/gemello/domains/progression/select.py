@@ -68,9 +68,8 @@ def train(
 ) -> Trained:
     """Score every generator on persons held out, take one and train it on all.
 
-    tried: kinds (default: all). folds: fewer where there are few persons. options: of each kind's training. Raises DataError where
-    even the simplest cannot be trained.
-    """
+    tried: kinds (default: all). folds: fewer where there are few persons. options: of each kind's training. Raises DataError
+    where even the simplest cannot be trained."""
     options = options or {}
     reports: dict[str, Report] = {}
     left_out: dict[str, str] = {}

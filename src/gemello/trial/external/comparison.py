@@ -38,6 +38,10 @@ class Comparison:
         """(n, k − 1) the design without its intercept."""
         return self.design.matrix[:, 1:]
 
+    def biased(self, bias: float) -> Comparison:
+        """Controls' outcomes moved by `bias`: what they would be if they were that much too low (`sensitivity.tipping_point`)."""
+        return replace(self, outcome=np.where(self.treated, self.outcome, self.outcome + bias))
+
     def take(self, which: NDArray[Any]) -> Comparison:
         """Some rows (numbers, repeats allowed, or a mask)."""
         rows = np.flatnonzero(which) if which.dtype == bool else which

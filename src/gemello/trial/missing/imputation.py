@@ -114,7 +114,7 @@ def plan(data: Visits, given: Strategies) -> tuple[str, ...]:
                 "the data say no handling", column="strategies", remedy="read them with `handling`, or name a strategy"
             )
         out = data.handling
-        gap = (data.missing & _after(data)).any(1)
+        gap = np.any(data.missing & _after(data), axis=1).tolist()
         for who, s, missing in zip(data.subjects, out, gap, strict=True):
             if s not in STRATEGIES and missing:
                 raise DataError(

@@ -108,12 +108,7 @@ def visits(
     if d is not None and len(d) < n:
         lost = sorted(set(range(n)) - set(d.kept.tolist()))[0]
         raise DataError("a baseline covariate is missing", column=subject, value=first[subject][lost], remedy="impute it first")
-    for column in [arm, *(d.formula.columns if d else ())]:
-        varying = table.group_by(subject).agg(pl.col(column).n_unique().alias("k")).filter(pl.col("k") > 1)
-        if len(varying):
-            raise DataError(
-                "changes within a subject", column=column, value=varying[subject][0], remedy="give one value a subject"
-            )
+    _constant(table, subject, [arm, *(d.formula.columns if d else ())])
     where = {s: i for i, s in enumerate(first[subject].to_list())}
     at = {v: t for t, v in enumerate(names)}
     y = np.full((n, len(names)), np.nan)
@@ -142,6 +137,16 @@ def visits(
             filling = tuple(str(of.get(s, "MAR")) for s in where)
     labels = () if d is None else d.names[1:]
     return Visits(tuple(str(s) for s in where), tuple(names), y, code, tuple(arms), x, labels, occurred.astype(np.int64), filling)
+
+
+def _constant(table: pl.DataFrame, subject: str, columns: Sequence[str]) -> None:
+    """DataError for a column that changes within a subject."""
+    for column in columns:
+        varying = table.group_by(subject).agg(pl.col(column).n_unique().alias("k")).filter(pl.col("k") > 1)
+        if len(varying):
+            raise DataError(
+                "changes within a subject", column=column, value=varying[subject][0], remedy="give one value a subject"
+            )
 
 
 def _sorted(column: pl.Series) -> list[object]:

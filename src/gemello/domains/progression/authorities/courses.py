@@ -1,9 +1,8 @@
 """Generators on sets that they were not written on: calibration with no hand work; and the twin of a participant.
 
-Coverage of 90 % intervals of persons held out (five folds, from baseline alone) on trials of cervical dystonia, HIV infection and
-schizophrenia; the nonlinear course against the linear mixed one on leaspy's Alzheimer set; `Twin` of the linear course against the
-closed form of the mixed generator.
-"""
+Coverage of 90 % intervals of persons held out (five folds, from baseline alone) on trials of cervical dystonia, HIV infection
+and schizophrenia; the nonlinear course against the linear mixed one on leaspy's Alzheimer set; `Twin` of the linear course
+against the closed form of the mixed generator."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Forecasts of persons held out against the floors: the last value carried forward, and a linear regression.
 
-Sets, folds and targets are those of `reference/forecast_benchmarks.json` (folds by pidnum or id mod 5; baseline values alone; everything
-is learnt inside of the training folds). CRPS of the linear floor is that of its normal forecast with the residual SD of the fold.
-"""
+Sets, folds and targets are those of `reference/forecast_benchmarks.json` (folds by pidnum or id mod 5; baseline values alone;
+everything is learnt inside of the training folds). CRPS of the linear floor is that of its normal forecast with the residual SD
+of the fold."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Death in primary biliary cholangitis: discrimination of persons held out.
 
-312 randomised persons of survival_pbc, death (status 2), transplanted persons censored, folds by id mod 5, mean of the folds' Harrell C.
-"""
+312 randomised persons of survival_pbc, death (status 2), transplanted persons censored, folds by id mod 5, mean of the folds'
+Harrell C."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """Logistic courses along a latent disease time, and their estimation over many persons.
 
-Disease time of person i at time t since baseline is s = β_i + α_i t (Jedynak et al. 2012, NeuroImage 63:1478, equation 2); outcome k is
-low + (high − low) / (1 + exp(−(v_k (s − d_k) + w_ik))) + ε, with normal log α, β, w_k and ε: a logistic curve with the person's pace,
-start and differences between outcomes (Schiratti et al. 2017, J Mach Learn Res 18:133, of which w stands for the space shifts).
-Baseline values shift the start: β_i = γ'x_i + η. Estimation by EM with a Laplace approximation of each person's posterior
-(Lindstrom & Bates 1990, Biometrics 46:673, with the conditional covariance in the M step).
-"""
+Disease time of person i at time t since baseline is s = β_i + α_i t (Jedynak et al. 2012, NeuroImage 63:1478, equation 2);
+outcome k is low + (high − low) / (1 + exp(−(v_k (s − d_k) + w_ik))) + ε, with normal log α, β, w_k and ε: a logistic curve with
+the person's pace, start and differences between outcomes (Schiratti et al. 2017, J Mach Learn Res 18:133, of which w stands for
+the space shifts). Baseline values shift the start: β_i = γ'x_i + η. Estimation by EM with a Laplace approximation of each
+person's posterior (Lindstrom & Bates 1990, Biometrics 46:673, with the conditional covariance in the M step)."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from scipy.special import expit, logit
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-ROUNDS, STEPS, CLOSE = 150, 8, 1e-4
+ROUNDS, STEPS, CLOSE, WIDER = 150, 8, 1e-4, 1.3
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def modes(c: Curves, data: Data, first: Array | None = None, steps: int = 40) ->
     """Modes of the persons' effects by Gauss–Newton steps, halved for those whose objective would rise."""
     n, m = len(data.x), 2 + len(c.speed)
     u = np.zeros((n, m)) if first is None else first
-    inverse = np.linalg.inv(c.omega)
+    inverse = np.asarray(np.linalg.inv(c.omega), float)
     onset = data.x @ c.start
     objective, gradient, hessian = _objective(c, data, u, onset, inverse)
     for _ in range(steps):
@@ -95,7 +94,7 @@ def modes(c: Curves, data: Data, first: Array | None = None, steps: int = 40) ->
         u = np.where(better[:, None], new, u)
         objective, gradient = np.where(better, tried, objective), np.where(better[:, None], g, gradient)
         hessian = np.where(better[:, None, None], h, hessian)
-    return Modes(u, np.linalg.inv(hessian))
+    return Modes(u, np.asarray(np.linalg.inv(hessian), float))
 
 
 def _objective(c: Curves, data: Data, u: Array, onset: Array, inverse: Array) -> tuple[Array, Array, Array]:
@@ -116,6 +115,27 @@ def _objective(c: Curves, data: Data, u: Array, onset: Array, inverse: Array) ->
     pull = u @ inverse
     loss = 0.5 * np.bincount(data.person, weight * r**2, minlength=n) + 0.5 * np.sum(u * pull, axis=1)
     return loss, gradient + pull, hessian + inverse
+
+
+def posterior(c: Curves, data: Data, m: Modes, normal: Array, uniform: Array) -> Array:
+    """Draws (draws, n, m) of the persons' effects by sampling and importance resampling (Rubin 1988): candidates from the
+    Laplace approximation, widened, weighted by the posterior. normal: (candidates, n or 1, m) standard normal; uniform:
+    (draws,) sorted."""
+    n, size = m.u.shape
+    value, vector = np.linalg.eigh(WIDER * m.covariance)
+    root = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
+    wide = np.broadcast_to(normal, (len(normal), n, size))
+    u = m.u + np.einsum("nab,dnb->dna", root, wide)
+    inverse, onset = np.linalg.inv(c.omega), data.x @ c.start
+    log_weight = 0.5 * np.sum(wide**2, axis=2) - 0.5 * np.einsum("dna,ab,dnb->dn", u, inverse, u)
+    weight = 0.5 / c.noise[data.outcome] ** 2
+    for i, one in enumerate(u):
+        f = c.value(one[data.person], onset[data.person], data.outcome, data.time)[0]
+        log_weight[i] -= np.bincount(data.person, weight * (data.value - f) ** 2, minlength=n)
+    w = np.exp(log_weight - log_weight.max(axis=0))
+    edges = np.cumsum(w / w.sum(axis=0), axis=0)
+    chosen = np.stack([np.minimum(np.searchsorted(e, uniform), len(u) - 1) for e in edges.T], axis=1)
+    return np.asarray(u[chosen, np.arange(n)])
 
 
 def begin(data: Data, low: Array, high: Array) -> Curves:

@@ -25,15 +25,15 @@ from gemello.model.population import PopulationParameters
 
 Array = NDArray[np.float64]
 LEAST_PERSONS, LEAST_VISITS = 10, 2.0
-BEYOND, EXPECTED_DRAWS, ROOM = 2.0, 256, 0.1
+BEYOND, EXPECTED_DRAWS, CANDIDATES, ROOM = 2.0, 256, 4, 0.1
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LatentTime(Generator):
-    """A trained disease course. outcomes: names of the longitudinal variables; population: `Curves`; columns: baseline variables that
-    shift the start, with centre, spread (p,), mean and covariance of the scaled ones; low, high (p,): range in training; hazards of
-    events by name; horizon: last visit learnt from (forecasts go to twice that)."""
+    """A trained disease course. outcomes: names of the longitudinal variables; population: `Curves`; columns: baseline
+    variables that shift the start, with centre, spread (p,), mean and covariance of the scaled ones; low, high (p,): range in
+    training; hazards of events by name; horizon: last visit learnt from (forecasts go to twice that)."""
 
     kind: ClassVar[str] = "latent_time"
     version: ClassVar[str] = "1"
@@ -53,8 +53,8 @@ class LatentTime(Generator):
 
     @classmethod
     def train(cls, history: History, *, seed: int, **options: Any) -> Self:
-        """Learn from history. Option rounds: of EM (default 150). Raises DataError for fewer than 10 persons, fewer than 2 visits a
-        person on average, persons made only of missing values."""
+        """Learn from history. Option rounds: of EM (default 150). Raises DataError for fewer than 10 persons, fewer than 2
+        visits a person on average, persons made only of missing values."""
         check_seed(seed)
         rounds = int(options.pop("rounds", curves.ROUNDS))
         if options:
@@ -72,11 +72,11 @@ class LatentTime(Generator):
         raw = np.column_stack([history.baseline[n] for n in columns]) if columns else np.zeros((len(history), 0))
         centre, spread = (np.nanmean(raw, axis=0), np.nanstd(raw, axis=0)) if columns else (np.zeros(0), np.zeros(0))
         mean, covariance = impute.fit((raw - centre) / spread) if columns else (np.zeros(0), np.zeros((0, 0)))
-        edge = (np.nanmin(raw, axis=0), np.nanmax(raw, axis=0)) if columns else (np.zeros(0), np.zeros(0))
+        low, high = (np.nanmin(raw, axis=0), np.nanmax(raw, axis=0)) if columns else (np.zeros(0), np.zeros(0))
         names = tuple(v.name for v in outcomes)
         empty = cls(
             history.variables, history.time_unit, names, _nothing(history, outcomes, len(columns)), columns, centre, spread, mean,
-            covariance, *edge, {}, float(history.time.max()),
+            covariance, low, high, {}, float(history.time.max()),
         )  # fmt: skip
         data = empty._data(history)
         population = curves.fit(curves.begin(data, empty.population.low, empty.population.high), data, rounds)
@@ -86,8 +86,8 @@ class LatentTime(Generator):
             k: hazard.fit(x[known[k]], t[known[k]], history.event_seen[k][known[k]], seed) for k, t in history.event_time.items()
         }
         return cls(
-            history.variables, history.time_unit, names, population, columns, centre, spread, mean, covariance, *edge, hazards,
-            float(history.time.max()),
+            history.variables, history.time_unit, names, population, columns, centre, spread, mean, covariance, low, high,
+            hazards, float(history.time.max()),
         )  # fmt: skip
 
     # ---- forecasts -----------------------------------------------------------------------------------------------------
@@ -97,11 +97,13 @@ class LatentTime(Generator):
         return BEYOND * self.horizon
 
     def sample(self, seen: History, times: Array, *, draws: int, seed: int) -> Trajectories:
-        """Futures: pace, start and shifts from the Laplace approximation of each person's posterior, with measurement error."""
+        """Futures: pace, start and shifts from each person's posterior (importance resampling), with measurement error."""
         at = self._times(times)
         rng = generator(seed, "latent time", "sample")
         data, m = self._posterior(seen)
-        course = self._courses(data, m, at, rng.standard_normal((draws, *m.u.shape)))
+        normal, uniform = rng.standard_normal((CANDIDATES * draws, *m.u.shape)), (np.arange(draws) + rng.uniform()) / draws
+        u = curves.posterior(self.population, data, m, normal, uniform)
+        course = self._courses(data, u, at)
         values = {}
         for i, name in enumerate(self.outcomes):
             y = course[i] + self.population.noise[i] * rng.standard_normal(course[i].shape)
@@ -115,12 +117,13 @@ class LatentTime(Generator):
         return Trajectories(seen.persons, at, values, events, seed)
 
     def expected(self, seen: History, times: Array) -> Mapping[str, Array]:
-        """Conditional means over 256 fixed draws of the person's effects, in antithetic pairs."""
+        """Conditional means over 256 fixed draws of the person's effects."""
         at = self._times(times)
         data, m = self._posterior(seen)
-        half = generator(0, "latent time", "expected").standard_normal((EXPECTED_DRAWS // 2, 1, m.u.shape[1]))
-        normal = np.concatenate([half, -half])
-        return {n: c.mean(axis=0) for n, c in zip(self.outcomes, self._courses(data, m, at, normal), strict=True)}
+        half = generator(0, "latent time", "expected").standard_normal((CANDIDATES * EXPECTED_DRAWS // 2, 1, m.u.shape[1]))
+        uniform = (np.arange(EXPECTED_DRAWS) + 0.5) / EXPECTED_DRAWS
+        u = curves.posterior(self.population, data, m, np.concatenate([half, -half]), uniform)
+        return {n: c.mean(axis=0) for n, c in zip(self.outcomes, self._courses(data, u, at), strict=True)}
 
     def survival(self, seen: History, name: str, times: Array) -> Array:
         """(persons, T) probability of no event by each time, given none until the person was last seen."""
@@ -132,7 +135,7 @@ class LatentTime(Generator):
         return np.minimum(h.survival(x, np.asarray(times, float)) / np.maximum(start, 1e-300)[:, None], 1.0)
 
     def check(self, seen: History) -> Mapping[str, str]:
-        """Baseline values more than a tenth of the range outside of what was learnt from; outcomes outside of their asymptotes."""
+        """Baseline values over a tenth of the range outside of what was learnt from; outcomes outside of their asymptotes."""
         self._known(seen)
         frames.refuse_empty(seen)
         out: dict[str, str] = {}
@@ -151,7 +154,7 @@ class LatentTime(Generator):
 
     # ---- the twin ------------------------------------------------------------------------------------------------------
     def model(self, name: str = "disease_course_learnt") -> Model:
-        """The course as a model of the contract: `Twin.new(generator.model(), covariates=…)` has the same verbs as a patient's twin."""
+        """The course as a model of the contract: `Twin.new(generator.model(), …)` has the same verbs as a patient's twin."""
         from gemello.domains.progression.latent_time.model import DiseaseCourse  # noqa: PLC0415  (brings JAX)
 
         words = [_word(n) for n in self.outcomes]
@@ -174,7 +177,8 @@ class LatentTime(Generator):
         c = self.population
         numbers = {k: getattr(self, k).tolist() for k in ("centre", "spread", "mean", "covariance", "low", "high")}
         return {
-            "kind": self.kind, "version": self.version, "variables": variables_to_list(self.variables), "time_unit": self.time_unit,
+            "kind": self.kind, "version": self.version, "variables": variables_to_list(self.variables),
+            "time_unit": self.time_unit,
             "outcomes": list(self.outcomes), "columns": list(self.columns), **numbers, "horizon": self.horizon,
             "population": {k: getattr(c, k).tolist() for k in c.__dataclass_fields__},
             "hazards": {k: h.to_dict() for k, h in self.hazards.items()},
@@ -241,12 +245,9 @@ class LatentTime(Generator):
         data = self._data(seen)
         return data, curves.modes(self.population, data)
 
-    def _courses(self, data: Data, m: Modes, at: Array, normal: Array) -> list[Array]:
-        """Courses (draws, persons, T) of each outcome for standard normal deviations (draws, persons or 1, 2 + K)."""
-        value, vector = np.linalg.eigh(m.covariance)
-        root = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
-        u = m.u + np.einsum("nab,dnb->dna", root, np.broadcast_to(normal, (len(normal), *m.u.shape)))
-        n, t = len(m.u), len(at)
+    def _courses(self, data: Data, u: Array, at: Array) -> list[Array]:
+        """Courses (draws, persons, T) of each outcome for effects u (draws, persons, 2 + K)."""
+        n, t = u.shape[1], len(at)
         wide = np.repeat(u, t, axis=1)
         onset = np.repeat(data.x @ self.population.start, t)
         return [
@@ -280,8 +281,10 @@ def parameter_table(
     row = lambda n, v, u, d, **more: Parameter(n, float(v), u, source=source, description=d, **more)  # noqa: E731
     free: dict[str, Any] = {"lower": -np.inf}
     rows = [
-        row("PACE", 1.0, "1", "pace of the disease against the population", distribution="lognormal", variance=float(c.pace[0, 0]), estimate=False),
-        row("START", 0.0, time, "disease time at baseline", distribution="normal", variance=float(c.pace[1, 1]), estimate=False, **free),
+        row("PACE", 1.0, "1", "pace of the disease against the population", distribution="lognormal",
+            variance=float(c.pace[0, 0]), estimate=False),
+        row("START", 0.0, time, "disease time at baseline", distribution="normal", variance=float(c.pace[1, 1]),
+            estimate=False, **free),
     ]  # fmt: skip
     for g, s, v in zip(c.start, spread, covariates, strict=True):
         rows.append(row(f"EFFECT_{v.name}", g / s, f"({time})/({v.unit})", f"shift of the start by {v.name}", **free))

@@ -21,8 +21,8 @@ ALZHEIMER = ("ecog_subject", "ecog_partner", "mmse", "ravlt", "faq", "fdg_pet", 
 
 @final
 class DiseaseCourse(Model):
-    """Outcome k is LOW_k + (HIGH_k − LOW_k) / (1 + exp(−(SPEED_k (s − PLACE_k) + SHIFT_k))), s = START + Σ EFFECT_c (c − reference)
-    + PACE t. Individual: PACE (log-normal, typical 1), START and SHIFT_k (normal, typical 0). t since baseline."""
+    """Outcome k is LOW_k + (HIGH_k − LOW_k) / (1 + exp(−(SPEED_k (s − PLACE_k) + SHIFT_k))), s = START + Σ EFFECT_c (c −
+    reference) + PACE t. Individual: PACE (log-normal, typical 1), START and SHIFT_k (normal, typical 0). t since baseline."""
 
     version = "1.0"
     states = {"stage": "year"}  # noqa: RUF012

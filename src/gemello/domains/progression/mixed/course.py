@@ -1,11 +1,10 @@
 """The latent course of several variables in time: a regression on baseline and a person's deviations, jointly normal.
 
 At the knots θ_i = B'x_i + r_i, r_i ~ N(0, G) over all variables and knots; between them linear; an observation of variable j is
-h(t)'θ_ij + ε, ε ~ N(0, σ_j²) (Laird & Ware 1982, Biometrics 38:963, with the mean penalised). A variable with few levels is
-a latent normal one cut at thresholds, σ = 1 (Albert & Chib 1993, J Am Stat Assoc 88:669), its latent values replaced by their
-conditional means: the variational form of the data augmentation (Girolami & Rogers 2006, Neural Comput 18:1790). Estimation by EM;
-G is shrunk by an inverse-Wishart prior of weight JK + 2 towards equicorrelated deviations of each variable by itself.
-"""
+h(t)'θ_ij + ε, ε ~ N(0, σ_j²) (Laird & Ware 1982, Biometrics 38:963, with the mean penalised). A variable with few levels is a
+latent normal one cut at thresholds, σ = 1 (Albert & Chib 1993, J Am Stat Assoc 88:669), its latent values replaced by their
+conditional means: the variational form of the data augmentation (Girolami & Rogers 2006, Neural Comput 18:1790). Estimation by
+EM; G is shrunk by an inverse-Wishart prior of weight JK + 2 towards equicorrelated deviations of each variable by itself."""
 
 from __future__ import annotations
 
@@ -113,7 +112,7 @@ def condition(c: Course, points: Points, z: Array, offset: Array, prior: Array, 
     covariance = np.linalg.inv(inverse + information.reshape(n, size, size))
     covariance = 0.5 * (covariance + np.swapaxes(covariance, 1, 2))
     start = np.matmul(inverse, prior[:, :, None])[:, :, 0] + pull.reshape(n, size)
-    return Posterior(np.matmul(covariance, start[:, :, None])[:, :, 0], covariance)
+    return Posterior(np.matmul(covariance, start[:, :, None])[:, :, 0], np.asarray(covariance, float))
 
 
 def latent(c: Course, points: Points, centre: Array) -> Array:

@@ -1,8 +1,7 @@
 """From a history to the arrays that are learnt from: scaled baseline columns, scaled observations, levels.
 
-Columns of x: baseline variables, then the baseline value (time 0) of each longitudinal variable that has one, on the scale of that
-variable. Columns that are constant or empty in training are left out.
-"""
+Columns of x: baseline variables, then the baseline value (time 0) of each longitudinal variable that has one, on the scale of
+that variable. Columns that are constant or empty in training are left out."""
 
 from __future__ import annotations
 

@@ -52,8 +52,9 @@ class _Ahead:
 @final
 @dataclass(frozen=True, eq=False)
 class Mixed(Generator):
-    """A trained generator. frame: how histories become arrays; mean, covariance (p,), (p, p) of scaled baseline values; course and
-    margins of the longitudinal variables; hazards of the events by name. Forecasts end at 1.1 times the last visit learnt from."""
+    """A trained generator. frame: how histories become arrays; mean, covariance (p,), (p, p) of scaled baseline values; course
+    and margins of the longitudinal variables; hazards of the events by name. Forecasts end at 1.1 times the last visit learnt
+    from."""
 
     kind: ClassVar[str] = "mixed"
     version: ClassVar[str] = "1"
@@ -167,7 +168,8 @@ class Mixed(Generator):
         """Plain numbers and words."""
         c = self.course
         return {
-            "kind": self.kind, "version": self.version, "variables": variables_to_list(self.variables), "time_unit": self.time_unit,
+            "kind": self.kind, "version": self.version, "variables": variables_to_list(self.variables),
+            "time_unit": self.time_unit,
             "frame": self.frame.to_dict(), "mean": self.mean.tolist(), "covariance": self.covariance.tolist(),
             "coefficients": c.coefficients.tolist(), "deviations": c.deviations.tolist(), "noise": c.noise.tolist(),
             "pins": c.pins.tolist(), "cuts": [q.tolist() for q in c.cuts], "margins": [m.to_dict() for m in self.margins],

@@ -1,8 +1,7 @@
 """A course in time by its values at knots, linear between them: the basis of means and of person's deviations.
 
-With knots at the visits of a protocol that is a mean and an unstructured covariance by visit, with two knots a random intercept and
-slope; irregular visits get knots at quantiles of their times.
-"""
+With knots at the visits of a protocol that is a mean and an unstructured covariance by visit, with two knots a random intercept
+and slope; irregular visits get knots at quantiles of their times."""
 
 from __future__ import annotations
 

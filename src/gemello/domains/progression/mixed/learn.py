@@ -24,8 +24,8 @@ FOLDS, HELD_ROUNDS, ENOUGH, PASSES, EDGE = 5, 15, 30, 1, 4.0
 
 @dataclass(frozen=True)
 class Margin:
-    """Of one variable: shape of its residual; for a cut variable the slope of a person's mean about `base`, the mean of all at the knots
-    (K,), and the thresholds of forecasts, learnt like the shape from persons held out."""
+    """Of one variable: shape of its residual; for a cut variable the slope of a person's mean about `base`, the mean of all at
+    the knots (K,), and the thresholds of forecasts, learnt like the shape from persons held out."""
 
     shape: Shape = field(default_factory=Shape)
     slope: float = 1.0
@@ -155,7 +155,7 @@ def margins(frame: Frame, c: Course, points: Points, normal: Points, x: Array, p
 
 
 def marginal(c: Course, points: Points, x: Array, spread: Array | None = None) -> tuple[Array, Array]:
-    """Mean and standard deviation (N,) of latent observations given baseline alone. x: (persons, p); spread: as in `condition`."""
+    """Mean and SD (N,) of latent observations given baseline alone. x: (persons, p); spread: as in `condition`."""
     j, k = c.shape
     h, own = c.weights(points.time, points.variable)
     mean = np.sum(h * c.mean(x)[points.person, points.variable], axis=1) + own * c.start(x, points.variable, points.person)
@@ -168,7 +168,7 @@ def marginal(c: Course, points: Points, x: Array, spread: Array | None = None) -
 
 
 def _cut(level: Array, centre: Array, sd: Array, h: Array, cuts: Array, base: Array) -> Margin:
-    """Slope, shifts and thresholds by ordinal probit regression on held-out means, with weak priors towards those of the course."""
+    """Slope, shifts and thresholds by ordinal probit regression on held-out means, weakly drawn to those of the course."""
     k, at = len(base), level.astype(int)
     first = Margin(cuts=cuts, base=base, shift=np.zeros(k))
     if len(level) < ENOUGH:

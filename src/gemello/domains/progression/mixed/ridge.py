@@ -1,7 +1,7 @@
 """The penalty of a regression on baseline values, by empirical Bayes: penalised coefficients are normal, and their standard
-deviation τ relative to that of the residual has the largest restricted likelihood (Robinson 1991, Stat Sci 6:15, section 5) times τ,
-the prior that keeps an estimated τ from the boundary at 0 (Chung et al. 2013, Psychometrika 78:685, equation 6, α = 2, λ → 0).
-"""
+deviation τ relative to that of the residual has the largest restricted likelihood (Robinson 1991, Stat Sci 6:15, section 5)
+times τ, the prior that keeps an estimated τ from the boundary at 0 (Chung et al. 2013, Psychometrika 78:685, equation 6, α = 2,
+λ → 0)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def restricted(free: Array, penalised: Array, z: Array) -> Array:
 
 
 def choose(x1: Array, z: Array, person: NDArray[np.int64], h: Array, free: NDArray[np.bool_]) -> float:
-    """Penalty of the coefficients that are not `free` (1 + p,), the same at every knot. x1: (persons, 1 + p); z, person, h (N,),
-    (N,), (N, K): observations, and their weights at the knots, which say to which knot each belongs; a person counts once a knot."""
+    """Penalty of the coefficients that are not `free` (1 + p,), the same at every knot. x1: (persons, 1 + p); z, person, h
+    (N,), (N,), (N, K): observations, and their weights at the knots, which say to which knot each belongs; a person counts once
+    a knot."""
     total = -0.5 * np.log(PENALTIES)  # log τ
     nearest = np.argmax(h, axis=1)
     for k in range(h.shape[1]):
@@ -52,4 +53,4 @@ def choose(x1: Array, z: Array, person: NDArray[np.int64], h: Array, free: NDArr
 
 def solve(design: Array, z: Array, free: NDArray[np.bool_], penalty: float) -> Array:
     """Ridge coefficients (q,)."""
-    return np.linalg.solve(design.T @ design + np.diag(np.where(free, 1e-6, penalty) + 1e-9), design.T @ z)
+    return np.asarray(np.linalg.solve(design.T @ design + np.diag(np.where(free, 1e-6, penalty) + 1e-9), design.T @ z), float)

@@ -1,9 +1,8 @@
 """Scales on which a variable is near to normal with a constant spread: identity, square root, logarithm, arcsine.
 
 The scale is chosen on training data by the Gaussian profile likelihood of what is left after a regression, with the Jacobian of
-the transformation (Box & Cox 1964, J R Stat Soc B 26:211, section 3, at λ = 1, 1/2 and 0), and kept simple: another scale than the
-identity must gain 2 units of log-likelihood.
-"""
+the transformation (Box & Cox 1964, J R Stat Soc B 26:211, section 3, at λ = 1, 1/2 and 0), and kept simple: another scale than
+the identity must gain 2 units of log-likelihood."""
 
 from __future__ import annotations
 
@@ -129,7 +128,7 @@ def choose(
 
 def _candidates(v: Variable, seen: Array, step: float) -> list[Scale]:
     """Scales that the values allow, the simplest first."""
-    bounds = {"low": v.lower, "high": v.upper, "step": step}
+    bounds: dict[str, Any] = {"low": v.lower, "high": v.upper, "step": step}
     low = v.lower if np.isfinite(v.lower) else 0.0 if seen.min() >= 0 else None
     if v.kind == "count":
         low, bounds["low"] = 0.0, max(v.lower, 0.0)

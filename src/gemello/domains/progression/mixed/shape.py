@@ -1,9 +1,8 @@
 """The shape of what is left: skewness and tails of a residual, by the sinh-arcsinh normal distribution.
 
-e standard normal becomes s (sinh((asinh e + a)/d) − m) with m its mean without it, so that the mean stays where the regression put it
-(Jones & Pewsey 2009, Biometrika 96:761, equation 1). s, a, d are learnt from residuals of persons held out, with weak priors
-towards the normal distribution: a ~ N(0, 0.3²), log d ~ N(0, 0.2²).
-"""
+e standard normal becomes s (sinh((asinh e + a)/d) − m) with m its mean without it, so that the mean stays where the regression
+put it (Jones & Pewsey 2009, Biometrika 96:761, equation 1). s, a, d are learnt from residuals of persons held out, with weak
+priors towards the normal distribution: a ~ N(0, 0.3²), log d ~ N(0, 0.2²)."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ class Shape:
 
 
 def fit(w: Array) -> Shape:
-    """The shape of held-out residuals w (n,) in standard deviations of the model; the normal one where there are fewer than 20."""
+    """The shape of held-out residuals w (n,) in standard deviations of the model; normal where there are fewer than 20."""
     if len(w) < 20:
         return Shape(scale=float(np.sqrt((np.sum(w**2) + 10.0) / (len(w) + 10.0))))
 

@@ -126,6 +126,8 @@ def _couples(origin: NDArray[np.int64], time: Array) -> tuple[NDArray[np.int64],
 def with_events(d: Dependence, events: list[Array]) -> Dependence:
     """The same with the events' correlations (E, J), scaled back where they explain more than what lasts. events: (J,) each."""
     c = np.array(events).reshape(len(events), len(d.lasting))
+    if not c.size:
+        return Dependence(d.lasting, d.visit, d.length, c)
     for _ in range(60):
         if np.linalg.eigvalsh(d.lasting - c.T @ c).min() >= -1e-9:
             break

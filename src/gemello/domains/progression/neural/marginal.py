@@ -141,7 +141,8 @@ def fit(
     apart = [_shape(data, discrete, weight * (fold != f)) for f in range(folds)]
     shape = network.outputs(_shape(data, discrete, weight))
     v = inputs(static, clock, mean)
-    nets = network.train(v, data, loss, shape, weight, fold, seed=child_seed(seed, "nets"), recipe=recipe)
+    start = np.stack([network.outputs(m) for m in apart])
+    nets = network.train(v, data, loss, start, weight, fold, seed=child_seed(seed, "nets"), recipe=recipe)
     common = Mixture(*(np.stack([getattr(m, k) for m in apart])[fold] for k in ("weight", "mean", "sd")))
     shares, score = _shares(common, network.mixtures(_own(nets, v, fold), j), data, discrete, weight)
     spread = np.array([1.0 if d else _spread(score[:, k], weight) for k, d in enumerate(discrete)])

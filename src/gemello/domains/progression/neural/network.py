@@ -70,16 +70,17 @@ def train(
     x: Array, data: Mapping[str, Array], loss: Loss, bias: Array, weight: Array, fold: NDArray[np.int64], *, seed: int,
     recipe: Recipe,
 ) -> Nets:  # fmt: skip
-    """One net a fold. x: (n, d). data: arrays (n, …) that `loss` reads. bias: (out,) outputs to start from. weight: (n,)."""
+    """One net a fold. x: (n, d). data: arrays (n, …) that `loss` reads. bias: (out,) or (folds, out) outputs to
+    start from, which must not have seen the fold. weight: (n,)."""
     import jax  # noqa: PLC0415
     import jax.numpy as jnp  # noqa: PLC0415
 
-    m, d, h, out = int(fold.max()) + 1, x.shape[1], recipe.hidden, len(bias)
+    m, d, h, out = int(fold.max()) + 1, x.shape[1], recipe.hidden, bias.shape[-1]
     rng = generator(seed, "nets")
     start = (
         rng.normal(size=(m, d, h)) / np.sqrt(max(d, 1)), np.zeros((m, h)),
         rng.normal(size=(m, h, h)) / np.sqrt(h), np.zeros((m, h)),
-        np.zeros((m, h, out)), np.tile(bias, (m, 1)),
+        np.zeros((m, h, out)), np.array(np.broadcast_to(bias, (m, out))),
     )  # fmt: skip
     looks = max(recipe.steps // recipe.every, 1)
     batch = min(recipe.batch, len(x))
