@@ -77,6 +77,24 @@ _HOMES = {  # public name: module that it lives in
     "Regimen": "gemello.twin.regimens",
     "Target": "gemello.twin.goals",
     "Twin": "gemello.twin.twin",
+    # learned generators
+    "Generator": "gemello.model.generator",
+    "History": "gemello.model.generator",
+    "Variable": "gemello.model.generator",
+    # trials
+    "ancova": "gemello.trial.analysis.ancova",
+    "g_computation": "gemello.trial.analysis.marginal",
+    "ordinal": "gemello.trial.analysis.ordinal",
+    "mmrm": "gemello.trial.analysis.mmrm.fit",
+    "lme": "gemello.trial.analysis.mmrm.lme",
+    "gee": "gemello.trial.analysis.gee",
+    "kaplan_meier": "gemello.trial.analysis.survival.kaplan_meier",
+    "group_sequential": "gemello.trial.design.boundaries",
+    "prognostic_power": "gemello.trial.design.prognostic",
+    "prognostic_sample_size": "gemello.trial.design.prognostic",
+    "like_for_like": "gemello.trial.external.likeforlike",
+    "borrow": "gemello.trial.external.borrow",
+    "side_by_side": "gemello.trial.analysis.compare",
     # reports
     "Checks": "gemello.report.fit_section",
     "checks_report": "gemello.report.page",
@@ -114,6 +132,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.model.contract import Residual as Residual
     from gemello.model.effects import Effect as Effect
     from gemello.model.effects import with_effects as with_effects
+    from gemello.model.generator import Generator as Generator
+    from gemello.model.generator import History as History
+    from gemello.model.generator import Variable as Variable
     from gemello.model.parameters import Parameter as Parameter
     from gemello.model.parameters import ParameterTable as ParameterTable
     from gemello.model.population import PopulationParameters as PopulationParameters
@@ -131,6 +152,19 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from gemello.report.page import checks_report as checks_report
     from gemello.report.page import fit_report as fit_report
     from gemello.report.page import twin_report as twin_report
+    from gemello.trial.analysis.ancova import ancova as ancova
+    from gemello.trial.analysis.compare import side_by_side as side_by_side
+    from gemello.trial.analysis.gee import gee as gee
+    from gemello.trial.analysis.marginal import g_computation as g_computation
+    from gemello.trial.analysis.mmrm.fit import mmrm as mmrm
+    from gemello.trial.analysis.mmrm.lme import lme as lme
+    from gemello.trial.analysis.ordinal import ordinal as ordinal
+    from gemello.trial.analysis.survival.kaplan_meier import kaplan_meier as kaplan_meier
+    from gemello.trial.design.boundaries import group_sequential as group_sequential
+    from gemello.trial.design.prognostic import prognostic_power as prognostic_power
+    from gemello.trial.design.prognostic import prognostic_sample_size as prognostic_sample_size
+    from gemello.trial.external.borrow import borrow as borrow
+    from gemello.trial.external.likeforlike import like_for_like as like_for_like
     from gemello.twin.decide import Decision as Decision
     from gemello.twin.decide import optimise_many as optimise_many
     from gemello.twin.forecast import Forecast as Forecast

@@ -113,14 +113,16 @@ def held_out(
     fold = np.arange(n)[np.argsort(generator(seed, "held out").permutation(n))] % folds if fold is None else np.asarray(fold)
     parts: dict[str, list[_Held]] = {}
     survivals: dict[str, list[tuple[Array, NDArray[np.bool_], Array]]] = {}
-    horizon = {k: float(np.nanmedian(t)) for k, t in history.event_time.items()}
+    horizon = {k: float(np.nanmedian(t[t > landmark])) for k, t in history.event_time.items() if np.any(t > landmark)}
     for f in np.unique(fold):
-        trained = train(history.take(fold != f), child_seed(seed, "fold", int(f)))
-        for name, one in forecasts(trained, history, np.flatnonzero(fold == f), landmark, seed).items():
+        learn = history.take(fold != f)
+        trained = train(learn, child_seed(seed, "fold", int(f)))
+        limit = float(np.max(learn.time, initial=landmark))
+        for name, one in forecasts(trained, history, np.flatnonzero(fold == f), landmark, limit, seed).items():
             parts.setdefault(name, []).append(one)
         test = history.take(fold == f)
         for name, at in horizon.items():
-            known = np.isfinite(test.event_time[name])
+            known = np.isfinite(test.event_time[name]) & (test.event_time[name] > landmark)
             free = _survival(trained, test.until(landmark), name, at, seed)
             survivals.setdefault(name, []).append((test.event_time[name][known], test.event_seen[name][known], free[known]))
     held = {k: _joined(v) for k, v in parts.items()}
@@ -132,23 +134,22 @@ def held_out(
     return Report(variables, events, mean, energy, tuple(map(float, by_person)), len(np.unique(fold)), seed, landmark)
 
 
-def forecasts(trained: Generator, history: History, who: NDArray[np.int64], landmark: float, seed: int) -> dict[str, _Held]:
-    """Forecasts of what was seen of some persons after the landmark; visits at many times are forecast at the nearest of 60."""
+def forecasts(trained: Generator, history: History, who: NDArray[np.int64], landmark: float, limit: float, seed: int) -> dict[str, _Held]:
+    """Forecasts of what was seen of some persons after the landmark until `limit`, the last time that was learnt from; visits at
+    many times are forecast at the nearest of 60."""
     test = history.take(who)
-    later = test.time > landmark
+    later = (test.time > landmark) & (test.time <= limit)
     if not later.any():
         return {}
     distinct = np.unique(test.time[later])
     grid = distinct if len(distinct) <= MOST_TIMES else np.unique(np.quantile(test.time[later], np.linspace(0, 1, MOST_TIMES)))
-    limit = getattr(trained, "last_time", np.inf)
-    grid = grid[grid <= limit]
     seen = test.until(landmark)
     drawn = trained.sample(seen, grid, draws=DRAWS, seed=child_seed(seed, "score")).values
     mean = trained.expected(seen, grid)
     out = {}
     for name in mean:
         y = test.values[name]
-        here = later & np.isfinite(y) & (test.time <= limit)
+        here = later & np.isfinite(y)
         at = np.argmin(np.abs(test.time[here][:, None] - grid), axis=1)
         p = test.person[here]
         out[name] = _Held(who[p], mean[name][p, at], y[here], _last(test, name, landmark)[p], drawn[name][:, p, at])
@@ -206,9 +207,12 @@ def energy_score(draws: Array, y: Array) -> float:
 # ---- inside ------------------------------------------------------------------------------------------------------------
 def _survival(trained: Generator, seen: History, name: str, at: float, seed: int) -> Array:
     """(persons,) probability of no event by a time: the generator's own, or the share of its draws."""
-    own = getattr(trained, "survival", None)
+    own, risk = getattr(trained, "survival", None), getattr(trained, "risk", None)
     if own is not None:
         return np.asarray(own(seen, name, np.array([at]))[:, 0])
+    if risk is not None:
+        found = risk(seen, np.array([at]))
+        return 1 - np.asarray(found[name])[:, 0] if name in found else np.full(len(seen), np.nan)
     drawn = trained.sample(seen, np.array([at]), draws=DRAWS, seed=child_seed(seed, "events")).event_time
     return np.mean(drawn[name] > at, axis=0) if name in drawn else np.full(len(seen), np.nan)
 
