@@ -28,12 +28,17 @@ SUMMARIES = {
     "repeated": ("mean difference",),
 }
 STRATEGIES = ("treatment policy", "hypothetical", "composite", "while on treatment", "principal stratum")
+COVARIANCES = {"time-to-event": ("model", "robust")}  # robust: of the hazard ratio; of other kinds the analysis knows its own
+OF_KIND = {  # keys of an endpoint that belong to some kinds only
+    "event": ("time-to-event",), "tau": ("time-to-event",), "visit": ("repeated",), "at": ("repeated",), "times": ("repeated",),
+    "exposure": ("count",), "baseline": ("continuous", "repeated"), "order": ("ordinal", "binary"),
+}  # fmt: skip
 CREDIBILITY = ("question", "context_of_use", "model_influence", "decision_consequence", "plan", "deviations", "adequacy")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Rows that stay: where `column` is one of `values`, or lies in [low, high]."""
+    """Rows that stay: where `column` is one of `values` (None: where it is empty), or lies in [low, high]."""
 
     column: str
     values: tuple[Any, ...] = ()
@@ -57,7 +62,7 @@ class Arms:
 
 @dataclass(frozen=True)
 class Randomisation:
-    """How arms were assigned: scheme, stratification factors (columns), share of each arm (empty: as observed)."""
+    """How arms were assigned: scheme, stratification factors (columns)."""
 
     scheme: str = "simple"
     strata: tuple[str, ...] = ()
@@ -66,7 +71,8 @@ class Randomisation:
 @dataclass(frozen=True)
 class Endpoint:
     """What is measured. outcome: column (of a time-to-event endpoint: the time). event: column of 0/1. visit, times: of a
-    repeated endpoint, its visit column and time of each visit; at: the visit of the primary comparison. exposure: of a count."""
+    repeated endpoint, its visit column and time of each visit; at: the visit of the primary comparison. exposure: of a count.
+    baseline: the outcome before treatment, a covariate of every adjusted analysis. order: levels in words, the lowest first."""
 
     kind: str
     outcome: str
@@ -80,6 +86,7 @@ class Endpoint:
     exposure: str = ""
     tau: float | None = None  # horizon of a restricted mean survival time
     baseline: str = ""
+    order: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,8 @@ class Estimand:
 
 @dataclass(frozen=True)
 class Analysis:
-    """How the estimate is made: covariates (formula terms), covariance (HC0 … HC3, model; or the structure of a mixed model),
-    degrees of freedom of a mixed model, arm × covariate interactions, confidence level."""
+    """How the estimate is made: covariates (formula terms), covariance (HC0 … HC3, model; the structure of a mixed model; robust
+    for a hazard ratio), degrees of freedom of a mixed model, arm × covariate interactions, confidence level."""
 
     covariates: tuple[str, ...] = ()
     covariance: str = ""
@@ -184,6 +191,8 @@ def read(path: Path | str) -> Protocol:
     data = top.section("data")
     data.only(("file", "subject", "where"))
     endpoint = _endpoint(top.section("endpoint"))
+    estimand = _estimand(top.section("estimand"), endpoint) if "estimand" in top else None
+    analysis = _analysis(top.section("analysis", {}), endpoint, estimand)
     return Protocol(
         title=top.text("title", path.stem),
         data=_beside(path, data.text("file"), "data"),
@@ -192,8 +201,8 @@ def read(path: Path | str) -> Protocol:
         arms=_arms(top.section("arms")),
         randomisation=_randomisation(top.section("randomisation", {})),
         endpoint=endpoint,
-        estimand=_estimand(top.section("estimand"), endpoint) if "estimand" in top else None,
-        analysis=_analysis(top.section("analysis", {})),
+        estimand=estimand,
+        analysis=analysis,
         score=_score(top.section("score"), path) if "score" in top else None,
         external=_external(top.section("external"), path) if "external" in top else None,
         sensitivity=top.texts("sensitivity", ()),
@@ -233,6 +242,8 @@ def _rules(section: Fields) -> tuple[Rule, ...]:
             out.append(Rule(str(column), low=f.number("from", float("-inf")), high=f.number("to", float("inf"))))
         else:
             values = tuple(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else (wanted,)
+            if not values:
+                raise DataError("no value", source=section.where, column=f"where {column}", remedy="name the values that stay")
             out.append(Rule(str(column), values))
     return tuple(out)
 
@@ -262,20 +273,35 @@ def _randomisation(f: Fields) -> Randomisation:
 
 def _endpoint(f: Fields) -> Endpoint:
     f.only((
-        "kind", "outcome", "label", "unit", "better", "event", "visit", "at", "times", "exposure", "tau", "baseline",
+        "kind", "outcome", "label", "unit", "better", "event", "visit", "at", "times", "exposure", "tau", "baseline", "order",
     ))  # fmt: skip
     kind, outcome = f.choice("kind", KINDS), f.text("outcome")
     needed = {"time-to-event": ("event",), "repeated": ("visit", "at")}.get(kind, ())
     for key in needed:
         if key not in f:
             raise DataError(f"a {kind} endpoint without {key}", source=f.where, remedy=f"add {key}:")
+    for key, kinds in OF_KIND.items():
+        if key in f and kind not in kinds:
+            remedy = f"it belongs to {' and '.join(kinds)} endpoints; leave it out"
+            raise DataError(f"{key} of a {kind} endpoint", source=f.where, remedy=remedy)
+    tau = f.number("tau") if "tau" in f else None
+    if tau is not None and not tau > 0:
+        raise DataError("not a horizon", source=f.where, column="tau", value=tau, remedy="give a time above 0")
     times = {name_of(k): Fields(f.where, {"time": v}).number("time") for k, v in f.section("times", {}).values.items()}
     return Endpoint(
         kind, outcome, f.text("label", outcome), f.text("unit", "1"), f.choice("better", ("higher", "lower"), "higher"),
         f.text("event", "") if "event" in f else "", f.text("visit") if "visit" in f else "",
         name_of(f.values["at"]) if "at" in f else "", times, f.text("exposure") if "exposure" in f else "",
-        f.number("tau") if "tau" in f else None, f.text("baseline") if "baseline" in f else "",
+        tau, f.text("baseline") if "baseline" in f else "", _order(f, kind),
     )  # fmt: skip
+
+
+def _order(f: Fields, kind: str) -> tuple[str, ...]:
+    levels = tuple(name_of(v) for v in f.values.get("order") or ())
+    if "order" in f and (len(set(levels)) < len(levels) or len(levels) < 2 or (kind == "binary" and len(levels) != 2)):
+        remedy = "a binary endpoint: [no, yes]" if kind == "binary" else "name each level once, the lowest first"
+        raise DataError("not an order of levels", source=f.where, column="order", value=", ".join(levels), remedy=remedy)
+    return levels
 
 
 def _estimand(f: Fields, endpoint: Endpoint) -> Estimand:
@@ -299,14 +325,29 @@ def _estimand(f: Fields, endpoint: Endpoint) -> Estimand:
     )
 
 
-def _analysis(f: Fields) -> Analysis:
+def _analysis(f: Fields, endpoint: Endpoint, estimand: Estimand | None) -> Analysis:
     f.only(("covariates", "covariance", "df", "heterogeneous", "level"))
     level = f.number("level", 0.95)
     if not 0.5 <= level < 1:
         raise DataError("not a confidence level", source=f.where, column="level", value=level, remedy="give 0.5 to 0.999")
     covariance = f.text("covariance") if "covariance" in f else ""
     df = f.text("df") if "df" in f else ""
-    return Analysis(f.texts("covariates", ()), covariance, df, f.flag("heterogeneous", False), level)
+    terms, apart, kind = f.texts("covariates", ()), f.flag("heterogeneous", False), endpoint.kind
+    twice = next((t for k, t in enumerate(terms) if t in terms[:k]), None)
+    if twice is not None:
+        raise DataError("a covariate twice", source=f.where, column="covariates", value=twice, remedy="name it once")
+    if df and kind != "repeated":
+        raise DataError(f"df of a {kind} endpoint", source=f.where, remedy="it is for repeated endpoints; leave it out")
+    if apart and kind not in ("continuous", "binary", "count"):
+        remedy = "slopes by arm are for continuous, binary and count endpoints; leave it out"
+        raise DataError(f"heterogeneous slopes of a {kind} endpoint", source=f.where, remedy=remedy)
+    if kind == "time-to-event" and covariance:
+        robust = estimand is None or estimand.summary == "hazard ratio"
+        allowed = COVARIANCES[kind] if robust else COVARIANCES[kind][:1]
+        if covariance not in allowed:
+            remedy = f"one of {', '.join(allowed)}" + ("" if robust else " (robust: of the hazard ratio)")
+            raise DataError("not a covariance of this analysis", source=f.where, value=covariance, remedy=remedy)
+    return Analysis(terms, covariance, df, apart, level)
 
 
 def _score(f: Fields, path: Path) -> Score:
@@ -317,6 +358,10 @@ def _score(f: Fields, path: Path) -> Score:
         raise DataError(
             "give either a locked generator or a column", source=f.where, remedy="write generator: and sha256:, or column:"
         )
+    foreign = ("sha256", "variable", "time", "columns") if "column" in f else ("source",)
+    for key in foreign:
+        if key in f:
+            raise DataError(f"{key} does not belong here", source=f.where, remedy="it is for the other kind of score; leave it out")
     rho = f.number("correlation") if "correlation" in f else None
     deflation = f.number("deflation", 0.9)
     if (rho is not None and not -1 < rho < 1) or not 0 <= deflation <= 1:

@@ -25,7 +25,7 @@ FEWEST = 10
 @dataclass(frozen=True)
 class Thresholds:
     """Where the gates close. The false alarms that they give when nothing is wrong are measured in tests/domains/progression/
-    test_gates.py: below 1 % of trials of 100 on 300 with 8 covariates for drift, below 5 % for calibration at a true
+    test_gates.py: below 2 % of trials of 100 on 300 with 8 covariates for drift, below 5 % for calibration at a true
     correlation of 0.4.
 
     alpha: significance that a shift needs, divided among the covariates. difference: standardised one of a covariate, and

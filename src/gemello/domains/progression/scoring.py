@@ -134,7 +134,9 @@ def held_out(
     return Report(variables, events, mean, energy, tuple(map(float, by_person)), len(np.unique(fold)), seed, landmark)
 
 
-def forecasts(trained: Generator, history: History, who: NDArray[np.int64], landmark: float, limit: float, seed: int) -> dict[str, _Held]:
+def forecasts(
+    trained: Generator, history: History, who: NDArray[np.int64], landmark: float, limit: float, seed: int
+) -> dict[str, _Held]:
     """Forecasts of what was seen of some persons after the landmark until `limit`, the last time that was learnt from; visits at
     many times are forecast at the nearest of 60."""
     test = history.take(who)

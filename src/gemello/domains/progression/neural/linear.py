@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from gemello.model.generator import Array
 
 PENALTIES = np.geomspace(1e-4, 3.0, 16)  # per unit of weight
-EXTRA = 0.5  # terms beyond the values themselves are penalised this many times more
 FLOOR, CEILING = np.log(0.04), np.log(25.0)  # of the variance, beside the pooled one
 
 
@@ -26,8 +25,8 @@ def design(static: Array, clock: Array, core: int) -> tuple[Array, Array]:
     static: (n, …) its first `core` columns are values, its last one the time of the origin; clock: (n, 2)."""
     values = static[:, :core]
     x = np.column_stack([np.ones(len(static)), clock, static, values * clock[:, :1], values * static[:, -1:]])
-    penalty = np.full(x.shape[1], EXTRA)
-    penalty[0], penalty[1:3], penalty[3 : 3 + core] = 0.0, 0.1, 1.0
+    penalty = np.ones(x.shape[1])
+    penalty[0], penalty[1:3] = 0.0, 0.1
     return x, penalty
 
 
