@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from gemello.base.errors import DataError
+from gemello.base.errors import DataError, RefusalError
 from gemello.base.provenance import Provenance
+from gemello.report.words import number, plural
 from gemello.trial import outside, scores, sensitivity
 from gemello.trial.analysis.arms import quoted
 from gemello.trial.analysis.compare import Comparison, Row, common_rows, side_by_side
@@ -18,7 +19,7 @@ from gemello.trial.analysis.result import Estimate
 from gemello.trial.design.prognostic import prognostic_power
 from gemello.trial.estimands import Applied, apply
 from gemello.trial.outside import External
-from gemello.trial.prepare import ARM, Prepared, prepare
+from gemello.trial.prepare import ARM, FEWEST, Prepared, prepare
 from gemello.trial.primary import SCORE, estimates, summary
 from gemello.trial.protocol import Protocol
 from gemello.trial.scores import Scored
@@ -105,14 +106,22 @@ def compare(protocol: Protocol, table: pl.DataFrame, with_score: bool) -> Compar
     def fit(terms: tuple[str, ...]) -> Sequence[Estimate]:
         return estimates(protocol, table, [t for t in terms if t != SCORE], SCORE in terms)
 
-    return side_by_side(fit, covariates=covariates(protocol), score=(SCORE,) if with_score else ())
+    found = side_by_side(fit, covariates=covariates(protocol), score=(SCORE,) if with_score else ())
+    if collapsible(protocol):
+        return found
+    return replace(found, rows=tuple(replace(r, ess={}) for r in found.rows))
+
+
+def collapsible(protocol: Protocol) -> bool:
+    """Whether adjusting leaves the estimand alone, so that variances measure the gain (not so for conditional ratios)."""
+    return summary(protocol) not in ("hazard ratio", "common odds ratio")
 
 
 def covariates(protocol: Protocol) -> tuple[str, ...]:
-    """Terms of the covariate-adjusted analysis: the protocol's, and the baseline value of a repeated endpoint."""
+    """Terms of the covariate-adjusted analysis: the outcome's value at baseline, where there is one, and the protocol's."""
     own = protocol.analysis.covariates
     base = protocol.endpoint.baseline
-    return (base, *own) if base and base not in own and protocol.endpoint.kind == "repeated" else own
+    return (base, *own) if base and base not in own else own
 
 
 def _complete(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -124,14 +133,42 @@ def _complete(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) ->
         raise DataError(
             "no such covariate in the data", source=protocol.source, column=missing[0], remedy="mend analysis: covariates"
         )
+    _before(protocol, table, names)
     outcome = protocol.endpoint.outcome
+    used = SCORE if scored is not None and scored.used else None
     if protocol.endpoint.kind in ("continuous", "binary", "count", "repeated"):
-        kept, lost = common_rows(table, outcome, covariates(protocol), SCORE if scored is not None and scored.used else None)
-        return kept, lost
-    keep = pl.all_horizontal([pl.col(n).is_not_null() for n in (outcome, *names)])
-    kept = table.filter(keep)
-    n = len(table) - len(kept)
-    return kept, ((f"{n} rows left out of every analysis: the outcome or a covariate is missing",) if n else ())
+        kept, lost = common_rows(table, outcome, covariates(protocol), used)
+    else:
+        need = [n for n in (outcome, protocol.endpoint.event, *names) if n]
+        keep = [pl.col(n).is_not_null() for n in need] + [pl.col(n).is_not_nan() for n in need if table.schema[n].is_float()]
+        kept = table.filter(pl.all_horizontal(keep))
+        n = len(table) - len(kept)
+        lost = (f"{n} rows left out of every analysis: the outcome or a covariate is missing",) if n else ()
+    for arm in (protocol.arms.control, *protocol.arms.active):
+        n = kept.filter(pl.col(ARM) == arm)[protocol.subject].n_unique()
+        if n < FEWEST:
+            words = f"{plural(n, 'subject')} of arm {protocol.arms.label(arm)} with outcome and covariates"
+            raise DataError(words, source=protocol.source, column=outcome, remedy=f"an arm needs at least {FEWEST}")
+    return kept, lost
+
+
+def _before(protocol: Protocol, table: pl.DataFrame, names: Sequence[str]) -> None:
+    """RefusalError for a covariate that was seen after randomisation; DataError for the arm as one."""
+    after = scores.late(protocol)
+    for name in names:
+        if name in after:
+            raise RefusalError(
+                f"{protocol.source}, covariate {name}: it is {after[name]}, seen after randomisation; adjusting for it biases "
+                "the comparison: take it out of analysis: covariates"
+            )
+        if name == protocol.arms.column:
+            remedy = "the analysis has it already; take it out"
+            raise DataError("the arm is no covariate", source=protocol.source, column=name, remedy=remedy)
+        if protocol.endpoint.visit and scores.varies(table, protocol.subject, name):
+            raise RefusalError(
+                f"{protocol.source}, covariate {name}: it changes within a subject, so it was seen after randomisation; give its "
+                "value at baseline"
+            )
 
 
 def _primary(comparison: Comparison, label: str) -> Row:
@@ -143,12 +180,22 @@ def words(protocol: Protocol, comparison: Comparison, primary: Sequence[Row], sc
     """What a reader needs first."""
     out = []
     for r in primary:
-        gain = ", ".join(f"{v:.3g} by {k} variances" for k, v in r.ess.items() if k in ("model", "HC3", "reported"))
-        ran = f"{r.estimate.label}: {r.estimate.method}"
-        out.append(ran + (f"; effective sample size × {gain}" if gain and r.adjustment != "unadjusted" else ""))
+        gain = gains(r)
+        ran = f"{r.estimate.label}, {r.adjustment}: {r.estimate.method}"
+        out.append(ran + (f"; effective sample size × {gain}" if gain else ""))
     if scored is not None and not scored.used:
         out.append(f"The prognostic score was refused: {'; '.join(scored.reasons)}")
     return tuple(out)
+
+
+def gains(row: Row, digits: int = 4) -> str:
+    """What the adjustment is worth as an effective sample size, by kind of variance, in words; empty where it is not defined."""
+    if row.adjustment == "unadjusted":
+        return ""
+    kinds = {"reported": "by the reported variance", "model": "model-based", "HC3": "HC3"}
+    shown = {k: v for k, v in row.ess.items() if k in kinds}
+    told = {k: v for k, v in shown.items() if k == "reported" or v != shown.get("reported")}
+    return ", ".join(f"{number(v, digits)} ({kinds[k]})" for k, v in told.items())
 
 
 def power(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tuple[str, ...]:
@@ -158,9 +205,12 @@ def power(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tup
         return (
             "The protocol plans no difference and SD of a continuous outcome (planned: difference, sd): no statement is made.",
         )
-    n = int(planned.get("total", table[protocol.subject].n_unique()))
-    control = len(table.filter(pl.col(ARM) == protocol.arms.control)[protocol.subject].unique())
-    ratio = (table[protocol.subject].n_unique() - control) / max(control, 1)
+    everyone = table[protocol.subject].n_unique()
+    control, active = (
+        table.filter(pl.col(ARM) == a)[protocol.subject].n_unique() for a in (protocol.arms.control, protocol.arms.active[0])
+    )
+    ratio = active / control
+    n = round(planned.get("total", everyone) * (control + active) / everyone)  # of the first comparison
     common: Mapping[str, Any] = {"alpha": planned.get("alpha", 0.05), "ratio": ratio}
     if s is None or s.correlation is None:
         plain = prognostic_power(n, planned["difference"], planned["sd"], 0.0, deflation=1.0, **common)

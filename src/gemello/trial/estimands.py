@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
-from gemello.base.errors import DataError, UnsupportedError
+from gemello.base.errors import DataError, RefusalError, UnsupportedError
 from gemello.trial import estimand as e9
 from gemello.trial.prepare import ARM, Prepared, demand
 from gemello.trial.protocol import Event, Protocol, name_of
 
 TIME = "visit_time"
+UNBALANCED = 1e-4  # p of a stratum whose share differs between randomised arms
+_DONE = {
+    "hypothetical": "after it set missing", "composite": "after it replaced",
+    "while on treatment": "after it replaced by the last one before",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,38 @@ def happened(table: pl.DataFrame, event: Event) -> np.ndarray:
     return values == 1.0
 
 
+def _when(table: pl.DataFrame, event: Event, here: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """(rows,) time of the event, NaN where there is none. Raises DataError where it happened and has no time."""
+    if not event.time:
+        raise DataError(f"event {event.name}: no time", source=protocol.source, remedy="write time:, the column of its time")
+    at = table[event.time].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    bad = np.flatnonzero(here & ~np.isfinite(at))
+    if len(bad):
+        remedy = "give the time of each event as a number"
+        raise DataError(f"event {event.name} without a time", row=int(bad[0]) + 1, column=event.time, remedy=remedy)
+    return at
+
+
+def _stratum(table: pl.DataFrame, event: Event, protocol: Protocol) -> tuple[pl.DataFrame, str]:
+    """Rows of the stratum, and words. Raises RefusalError where its share differs between arms: it was not known before
+    randomisation."""
+    here = happened(table, event)
+    one = table.with_columns(pl.Series("__in", here)).unique(protocol.subject, keep="first", maintain_order=True)
+    counts = one.group_by(ARM).agg(pl.col("__in").sum().alias("yes"), (~pl.col("__in")).sum().alias("no")).sort(ARM)
+    grid = counts.select("yes", "no").to_numpy()
+    if not grid[:, 0].all():
+        raise DataError(f"event {event.name}: the stratum is empty in an arm", column=event.column, remedy="mend the stratum")
+    p = float(stats.chi2_contingency(grid, correction=False).pvalue) if grid[:, 1].any() else 1.0
+    if p < UNBALANCED:
+        raise RefusalError(
+            f"event {event.name}: column {event.column} differs between the randomised arms (p {p:.1g}), so it was not known "
+            "before randomisation: comparing those who have it is no randomised comparison; take another strategy"
+        )
+    n = int(grid[:, 0].sum())
+    words = f"{event.name}: principal stratum; {n} subjects with {event.column} = 1, which must be known before randomisation"
+    return table.filter(pl.Series(here, dtype=pl.Boolean)), words
+
+
 def _once(protocol: Protocol, table: pl.DataFrame, event: Event) -> tuple[pl.DataFrame, str, int]:
     y = protocol.endpoint.outcome
     here = pl.Series(happened(table, event), dtype=pl.Boolean)
@@ -78,9 +116,7 @@ def _once(protocol: Protocol, table: pl.DataFrame, event: Event) -> tuple[pl.Dat
         table = table.with_columns(pl.when(here).then(pl.lit(event.value)).otherwise(pl.col(y).cast(pl.Float64)).alias(y))
         return table, f"{event.name}: composite; {n} outcomes set to {event.value:g}", n
     if event.strategy == "principal stratum":
-        table = table.filter(here)
-        words = f"{event.name}: principal stratum; {n} subjects with {event.column} = 1, which must be known before randomisation"
-        return table, words, n
+        return *_stratum(table, event, protocol), n
     raise UnsupportedError(
         f"event {event.name}: {event.strategy} needs the visits before the event; give a repeated endpoint, or a composite value"
     )
@@ -90,10 +126,8 @@ def _survival(protocol: Protocol, table: pl.DataFrame, event: Event) -> tuple[pl
     e = protocol.endpoint
     here = happened(table, event)
     if event.strategy == "principal stratum":
-        return table.filter(pl.Series(here, dtype=pl.Boolean)), f"{event.name}: principal stratum; {int(here.sum())} subjects", 0
-    if not event.time:
-        raise DataError(f"event {event.name}: no time", source=protocol.source, remedy="write time:, the column of its time")
-    at = table[event.time].cast(pl.Float64, strict=False).fill_null(float("inf")).to_numpy()
+        return *_stratum(table, event, protocol), 0
+    at = np.where(here, _when(table, event, here, protocol), np.inf)
     time = table[e.outcome].cast(pl.Float64).to_numpy()
     seen = table[e.event].cast(pl.Float64).to_numpy()
     first = here & (at < time)
@@ -105,26 +139,34 @@ def _survival(protocol: Protocol, table: pl.DataFrame, event: Event) -> tuple[pl
 
 def _repeated(protocol: Protocol, table: pl.DataFrame, events: list[Event]) -> tuple[pl.DataFrame, list[str], int]:
     table = with_times(protocol, table)
-    found = []
+    found: list[tuple[object, str, float]] = []
+    log: list[str] = []
     for event in events:
+        here = happened(table, event)
         if event.strategy == "principal stratum":
+            table, words = _stratum(table, event, protocol)
+            log.append(words)
             continue
-        if not event.time:
-            raise DataError(f"event {event.name}: no time", source=protocol.source, remedy="write time:, the column of its time")
-        rows = table.filter(pl.Series(happened(table, event), dtype=pl.Boolean)).unique(protocol.subject, maintain_order=True)
+        _when(table, event, here, protocol)
+        rows = table.filter(pl.Series(here, dtype=pl.Boolean)).sort(event.time).unique(protocol.subject, maintain_order=True)
         found += [(s, event.name, t) for s, t in zip(rows[protocol.subject].to_list(), rows[event.time].to_list(), strict=True)]
     listed = pl.DataFrame(
         {protocol.subject: [f[0] for f in found], "event": [f[1] for f in found], "time": [f[2] for f in found]},
         schema={protocol.subject: table.schema[protocol.subject], "event": pl.String, "time": pl.Float64},
     )  # fmt: skip
+    events = [e for e in events if e.strategy != "principal stratum"]
+    if not events:
+        return table, log, 0
+    known = set(table[protocol.subject].to_list())
+    listed = listed.filter(pl.col(protocol.subject).is_in(list(known)))
     strategies = tuple(_strategy(x) for x in events)
-    touched, log = 0, []
+    touched = 0
     done = _all_arms(protocol, table, listed, strategies)
     for event in events:
         here = done.log.filter(pl.col("event") == event.name)
         rows_changed = int(here["rows"].sum()) if len(here) else 0
         touched += rows_changed
-        log.append(f"{event.name}: {event.strategy}; {len(here)} subjects, {rows_changed} outcomes")
+        log.append(f"{event.name}: {event.strategy}; {len(here)} subjects, {rows_changed} outcomes {_DONE[event.strategy]}")
     return done.table, log, touched
 
 
@@ -154,8 +196,7 @@ def _strategy(event: Event) -> e9.IntercurrentEvent:
     handling: e9.Handling = (
         "MAR" if event.strategy == "hypothetical" else "LOCF" if event.strategy == "while on treatment" else "none"
     )
-    stratum = (event.column, 1) if event.strategy == "principal stratum" else None
-    return e9.IntercurrentEvent(event.name, event.strategy, handling, event.value, stratum)  # type: ignore[arg-type]
+    return e9.IntercurrentEvent(event.name, event.strategy, handling, event.value)  # type: ignore[arg-type]
 
 
 def with_times(protocol: Protocol, table: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gemello.trial.protocol import Arms, Endpoint, Protocol, Rule, name_of
 
 ARM = "arm"  # the arm as text, in the table that is analysed
 FEWEST = 2  # subjects of an arm
+RESERVED = ("prognostic_score", "visit_name", "visit_time")  # columns that the analysis makes
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ def prepare(protocol: Protocol) -> Prepared:
     table, digest = load(protocol.data)
     need = [protocol.subject, protocol.arms.column, *_columns_of(protocol.endpoint), *protocol.randomisation.strata]
     demand(table, need, protocol.source)
+    for name in table.columns:
+        if name in RESERVED or (name == ARM and protocol.arms.column != ARM and ARM in need):
+            raise DataError("a name that the analysis uses itself", column=name, remedy="rename the column")
     log = [f"{protocol.data.name}: {len(table)} rows"]
     table, kept = filtered(table, protocol.where, protocol.source)
     log += kept
@@ -48,6 +53,8 @@ def prepare(protocol: Protocol) -> Prepared:
         log.append(f"{_count(outside, protocol.subject)} in arms that the protocol does not compare: left out")
     table = table.filter(pl.col(ARM).is_in(wanted))
     counts = _check(table, protocol, wanted)
+    table, more = _ordered(_coded(table, protocol.endpoint), protocol)
+    log += more
     log.append(", ".join(f"{protocol.arms.label(a)}: {n}" for a, n in counts.items()))
     return Prepared(table, wanted, tuple(log), counts, digest)
 
@@ -75,11 +82,14 @@ def filtered(table: pl.DataFrame, rules: Sequence[Rule], source: str) -> tuple[p
         demand(table, [rule.column], source)
         before = len(table)
         if rule.values:
-            names = {name_of(v) for v in rule.values}
-            keep = [v is not None and name_of(v) in names for v in table[rule.column].to_list()]
-            said = f"one of {', '.join(sorted(names))}"
+            names = {_cell(v) for v in rule.values}
+            keep = [_cell(v) in names for v in table[rule.column].to_list()]
+            said = f"one of {', '.join(sorted(n or 'empty' for n in names))}"
         else:
-            values = table[rule.column].cast(pl.Float64, strict=False).to_numpy()
+            if not table.schema[rule.column].is_numeric():
+                words = {"source": source, "column": rule.column, "value": table.schema[rule.column]}
+                raise DataError("no column of numbers", **words, remedy="name the values that stay, in place of a range")
+            values = table[rule.column].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
             keep = list((values >= rule.low) & (values <= rule.high))
             said = f"from {rule.low:g} to {rule.high:g}"
         table = table.filter(pl.Series(keep, dtype=pl.Boolean))
@@ -89,10 +99,15 @@ def filtered(table: pl.DataFrame, rules: Sequence[Rule], source: str) -> tuple[p
     return table, log
 
 
+def _cell(value: object) -> str:
+    """A value as text, empty where it is missing."""
+    return "" if value is None or (isinstance(value, float) and np.isnan(value)) else name_of(value)
+
+
 def with_arm(table: pl.DataFrame, arms: Arms) -> pl.DataFrame:
     """The table with the arm as text in column `arm`. Raises DataError for a missing arm."""
     values = table[arms.column].to_list()
-    missing = next((i for i, v in enumerate(values) if v is None or (isinstance(v, float) and np.isnan(v)) or v == ""), None)
+    missing = next((i for i, v in enumerate(values) if not _cell(v)), None)
     if missing is not None:
         raise DataError("no arm", row=missing + 1, column=arms.column, remedy="give each subject an arm, or leave the row out")
     return table.with_columns(pl.Series(ARM, [name_of(v) for v in values], dtype=pl.String))
@@ -109,8 +124,9 @@ def _count(table: pl.DataFrame, subject: str) -> str:
 
 def _check(table: pl.DataFrame, protocol: Protocol, wanted: Sequence[str]) -> dict[str, int]:
     subject, visit = protocol.subject, protocol.endpoint.visit
-    if table[subject].null_count():
-        raise DataError("a row without subject", column=subject, remedy="give each row its subject, or leave it out")
+    for name, what in ((subject, "subject"), (visit, "visit")):
+        if name and any(not _cell(v) for v in table[name].to_list()):
+            raise DataError(f"a row without {what}", column=name, remedy=f"give each row its {what}, or leave it out by where:")
     per = table.group_by(subject).agg(pl.col(ARM).n_unique().alias("arms"), pl.len().alias("rows"))
     two = per.filter(pl.col("arms") > 1)
     if len(two):
@@ -130,3 +146,49 @@ def _check(table: pl.DataFrame, protocol: Protocol, wanted: Sequence[str]) -> di
             remedy = f"an arm needs at least {FEWEST}; the column has {', '.join(sorted(table[ARM].unique().to_list()))}"
             raise DataError(words, column=protocol.arms.column, value=arm, remedy=remedy)
     return counts
+
+
+def _coded(table: pl.DataFrame, e: Endpoint) -> pl.DataFrame:
+    """Levels in words as numbers, in the order that the protocol gives (binary 0 and 1, ordinal 1, 2, …). Raises DataError for a
+    level that is not in it, and for an outcome that is no number."""
+    if e.order:
+        names = [_cell(v) for v in table[e.outcome].to_list()]
+        unknown = next((n for n in names if n and n not in e.order), None)
+        if unknown is not None:
+            raise DataError("a level without place", column=e.outcome, value=unknown, remedy="name it in endpoint: order:")
+        first = 0 if e.kind == "binary" else 1
+        codes = [e.order.index(n) + first if n else None for n in names]
+        return table.with_columns(pl.Series(e.outcome, codes, dtype=pl.Int64))
+    for name in (e.outcome, e.event, e.exposure, e.baseline):
+        kind = table.schema[name] if name else pl.Null
+        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+            more = ", or name its levels in endpoint: order: [lowest, …]" if e.kind in ("binary", "ordinal") else ""
+            raise DataError("no column of numbers", column=name, value=table[name].drop_nulls()[0], remedy=f"give numbers{more}")
+    return table
+
+
+def _ordered(table: pl.DataFrame, protocol: Protocol) -> tuple[pl.DataFrame, list[str]]:
+    """Rows of a repeated endpoint by visit, and words about those that were not."""
+    e = protocol.endpoint
+    if not e.visit:
+        return table, []
+    order = {v: k for k, v in enumerate(visit_order(table[e.visit].to_list(), e.times))}
+    place = [order[name_of(v)] for v in table[e.visit].to_list()]
+    marked = table.with_columns(pl.Series("__place", place, dtype=pl.Int64))
+    step = pl.col("__place").diff().min().over(protocol.subject)
+    out = marked.filter(step < 0)[protocol.subject].n_unique()
+    first = marked.with_columns(pl.int_range(pl.len()).min().over(protocol.subject).alias("__first"))
+    table = first.sort("__first", "__place", maintain_order=True).drop("__first", "__place")
+    return table, [f"{out} subjects with visits out of order: sorted by {e.visit}"] if out else []
+
+
+def visit_order(values: Sequence[object], times: Mapping[str, float]) -> tuple[str, ...]:
+    """Visits by the times that the protocol gives, else by the first number in each, else as they first appear."""
+    seen = list(dict.fromkeys(name_of(v) for v in values))
+    if all(n in times for n in seen):
+        return tuple(sorted(seen, key=lambda n: times[n]))
+    found = [re.search(r"(?:(?<=\s)|^)-?\d+\.?\d*|\d+\.?\d*", n) for n in seen]
+    numbers = [float(m[0]) for m in found if m is not None]
+    if len(set(numbers)) < len(seen):
+        return tuple(seen)
+    return tuple(n for _, n in sorted(zip(numbers, seen, strict=True)))

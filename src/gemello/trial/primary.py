@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -10,12 +10,13 @@ import polars as pl
 from gemello.base.errors import DataError
 from gemello.trial.analysis.ancova import ancova
 from gemello.trial.analysis.arms import quoted
+from gemello.trial.analysis.formula import Formula
 from gemello.trial.analysis.marginal import g_computation
 from gemello.trial.analysis.mmrm import mmrm
 from gemello.trial.analysis.ordinal import ordinal
 from gemello.trial.analysis.result import Estimate
 from gemello.trial.analysis.survival.analyse import analyse as survival
-from gemello.trial.prepare import ARM
+from gemello.trial.prepare import ARM, visit_order
 from gemello.trial.protocol import SUMMARIES, Protocol, name_of
 
 SCORE = "prognostic_score"  # column of the score in the table that is analysed
@@ -42,7 +43,15 @@ def estimates(
     run = {"continuous": _continuous, "time-to-event": _survival, "ordinal": _ordinal, "repeated": _repeated}.get(kind, _marginal)
     kept = covariance if covariance is not None else protocol.analysis.covariance or None
     found = run(protocol, table, tuple(covariates), SCORE if score else None, kept)
-    return tuple(replace(e, label=_label(protocol, k), level=protocol.analysis.level) for k, e in enumerate(found))
+    used = (*covariates, *([SCORE] if score else []))
+    level = protocol.analysis.level
+    return tuple(replace(e, label=_label(protocol, k), level=level, method=_method(e, used)) for k, e in enumerate(found))
+
+
+def _method(e: Estimate, used: Sequence[str]) -> str:
+    """What ran, with what it is adjusted for where the analysis does not say it itself."""
+    said = e.method if "adjusted" in e.method or not used else f"{e.method}, adjusted for {', '.join(used)}"
+    return said.replace(SCORE, "the prognostic score")
 
 
 def _label(protocol: Protocol, k: int) -> str:
@@ -80,12 +89,15 @@ def _ordinal(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None
 
 def _survival(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
     out: list[Estimate] = []
+    method = _SURVIVAL[summary(p)]
+    if method == "adjusted-logrank" and not x and not score:
+        method = "logrank"
     for a in p.arms.active:
         two = t.filter(pl.col(ARM).is_in([p.arms.control, a]))
         out += list(
             survival(
                 two, time=p.endpoint.outcome, event=p.endpoint.event, arm=ARM, control=p.arms.control, covariates=x,
-                strata=p.randomisation.strata, score=score, method=_SURVIVAL[summary(p)], tau=p.endpoint.tau,  # type: ignore[arg-type]
+                strata=p.randomisation.strata, score=score, method=method, tau=p.endpoint.tau, robust=cov == "robust",  # type: ignore[arg-type]
             )
         )  # fmt: skip
     return out
@@ -93,7 +105,7 @@ def _survival(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | Non
 
 def _repeated(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | None, cov: str | None) -> Sequence[Estimate]:
     e = p.endpoint
-    t, visits = with_visits(t, e.visit)
+    t, visits = with_visits(t, e.visit, e.times)
     if e.at not in visits:
         raise DataError("no such visit in the data", column=e.visit, value=e.at, remedy=f"one of {', '.join(visits)}")
     terms = [f"{ARM}*{VISIT}"]
@@ -104,17 +116,15 @@ def _repeated(p: Protocol, t: pl.DataFrame, x: tuple[str, ...], score: str | Non
         covariance=cov or "us", df=p.analysis.df or "kenward-roger",  # type: ignore[arg-type]
         levels={ARM: (p.arms.control, *p.arms.active), VISIT: visits},
     )  # fmt: skip
-    return [fit.difference(a, p.arms.control, e.at, arm_column=ARM) for a in p.arms.active]
+    out = [fit.difference(a, p.arms.control, e.at, arm_column=ARM) for a in p.arms.active]
+    named = [n for n in p.randomisation.strata if n not in Formula.parse(" + ".join(terms)).columns]
+    words = f"{', '.join(named)} stratified the randomisation but {'are' if len(named) > 1 else 'is'} not in the model"
+    return [replace(d, extra={**d.extra, "warnings": (*d.extra.get("warnings", ()), words)}) for d in out] if named else out
 
 
-def with_visits(table: pl.DataFrame, visit: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table with visits as text in `visit_name`, and their order: numbers by size, words by the numbers in them, else as they
-    first appear."""
-    names = [name_of(v) for v in table[visit].to_list()]
-    seen = list(dict.fromkeys(names))
-    digits = ["".join(c for c in n if c.isdigit() or c in ".-") for n in seen]
-    try:
-        order = [n for _, n in sorted(zip(map(float, digits), seen, strict=True), key=lambda pair: pair[0])]
-    except ValueError:
-        order = seen
-    return table.with_columns(pl.Series(VISIT, names, dtype=pl.String)), tuple(order)
+def with_visits(
+    table: pl.DataFrame, visit: str, times: Mapping[str, float] | None = None
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with visits as text in `visit_name`, and their order (`prepare.visit_order`)."""
+    values = table[visit].to_list()
+    return table.with_columns(pl.Series(VISIT, [name_of(v) for v in values], dtype=pl.String)), visit_order(values, times or {})

@@ -127,7 +127,9 @@ class Analysis:
 class Score:
     """The prognostic score. Either a locked generator (file, its hash, which variable at which time, columns that feed it), or a
     column of the data with words on where it comes from. correlation: validated correlation with the outcome under control (for
-    the power statement), deflation: what part of it is counted on. drift, calibration: limits of the gates."""
+    the power statement), deflation: what part of its square is counted on. limits: of the gates. change_from: column that is taken
+    off the forecast where the outcome is a change. same_scale: whether the score forecasts the outcome itself, so that its
+    calibration slope can be judged; without, only whether it tells outcomes apart."""
 
     generator: Path | None = None
     sha256: str = ""
@@ -139,6 +141,8 @@ class Score:
     correlation: float | None = None
     deflation: float = 0.9
     limits: Mapping[str, float] = field(default_factory=dict)
+    change_from: str = ""
+    same_scale: bool = True
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def read(path: Path | str) -> Protocol:
         endpoint=endpoint,
         estimand=estimand,
         analysis=analysis,
-        score=_score(top.section("score"), path) if "score" in top else None,
+        score=_score(top.section("score"), path, endpoint) if "score" in top else None,
         external=_external(top.section("external"), path) if "external" in top else None,
         sensitivity=top.texts("sensitivity", ()),
         credibility=_credibility(top.section("credibility", {})),
@@ -350,24 +354,29 @@ def _analysis(f: Fields, endpoint: Endpoint, estimand: Estimand | None) -> Analy
     return Analysis(terms, covariance, df, apart, level)
 
 
-def _score(f: Fields, path: Path) -> Score:
+def _score(f: Fields, path: Path, endpoint: Endpoint) -> Score:
     f.only((
         "generator", "sha256", "variable", "time", "columns", "column", "source", "correlation", "deflation", "limits",
+        "change_from", "same_scale",
     ))  # fmt: skip
     if ("generator" in f) == ("column" in f):
         raise DataError(
             "give either a locked generator or a column", source=f.where, remedy="write generator: and sha256:, or column:"
         )
-    foreign = ("sha256", "variable", "time", "columns") if "column" in f else ("source",)
+    foreign = ("sha256", "variable", "time", "columns", "change_from") if "column" in f else ("source",)
     for key in foreign:
         if key in f:
-            raise DataError(f"{key} does not belong here", source=f.where, remedy="it is for the other kind of score; leave it out")
+            raise DataError(
+                f"{key} does not belong here", source=f.where, remedy="it is for the other kind of score; leave it out"
+            )
     rho = f.number("correlation") if "correlation" in f else None
     deflation = f.number("deflation", 0.9)
     if (rho is not None and not -1 < rho < 1) or not 0 <= deflation <= 1:
         raise DataError("correlation or deflation out of range", source=f.where, remedy="give -1 to 1, and 0 to 1")
     common = {
         "correlation": rho, "deflation": deflation,
+        "same_scale": f.flag("same_scale", endpoint.kind != "time-to-event"),
+        "change_from": f.text("change_from") if "change_from" in f else "",
         "limits": {str(k): Fields(f.where, {"limit": v}).number("limit") for k, v in f.section("limits", {}).values.items()},
     }  # fmt: skip
     if "column" in f:
@@ -376,9 +385,19 @@ def _score(f: Fields, path: Path) -> Score:
     if len(sha) != 64 or set(sha) - set("0123456789abcdef"):
         raise DataError("not a SHA-256", source=f.where, column="sha256", value=sha, remedy="give its 64 hexadecimal digits")
     columns = {str(k): str(v) for k, v in f.section("columns", {}).values.items()}
+    repeated = endpoint.kind == "repeated"
+    if repeated == ("time" in f):
+        raise DataError(
+            "time of a repeated endpoint's score" if repeated else "a score without time", source=f.where,
+            remedy="leave it out: endpoint: times: has it for each visit" if repeated else "write time:, that of the forecast",
+        )  # fmt: skip
+    if repeated and not endpoint.times:
+        remedy = "write endpoint: times: {Week 8: 56, …} in the generator's unit"
+        raise DataError("a time-matched score needs the visits' times", source=f.where, remedy=remedy)
+    time = None if repeated else f.number("time")
     return Score(
         generator=_beside(path, f.text("generator"), "score generator"), sha256=sha, variable=f.text("variable"),
-        time=f.number("time"), columns=columns, **common,  # type: ignore[arg-type]
+        time=time, columns=columns, **common,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ score does in the control arm is reported, and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,13 +16,15 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from gemello.base.errors import DataError, GemelloError
+from gemello.base.errors import DataError, GemelloError, RefusalError
 from gemello.model import registry
+from gemello.trial.analysis.survival.concordance import concordance
 from gemello.trial.prepare import ARM
 from gemello.trial.primary import SCORE
 from gemello.trial.protocol import Protocol, Score, name_of
 
 Array = NDArray[np.float64]
+DRAWS = 1000  # futures, of the risk of an event
 UNBALANCED = 1e-4  # p of a baseline score that differs between randomised arms: by chance in one trial of ten thousand
 
 
@@ -60,26 +62,26 @@ def attach(protocol: Protocol, table: pl.DataFrame) -> Scored:
     """
     assert protocol.score is not None
     one = table.unique(protocol.subject, keep="first", maintain_order=True)
-    if protocol.score.generator is not None:
-        values, gate, model, held_out = _generated(protocol, protocol.score, table, one)
-    else:
-        values, gate, model, held_out = _given(protocol.score, table)
-    table = table.with_columns(pl.Series(SCORE, values, dtype=pl.Float64))
-    one = _at_the_endpoint(protocol, table)
-    score, outcome = (one[c].cast(pl.Float64).fill_null(float("nan")).to_numpy() for c in (SCORE, protocol.endpoint.outcome))
-    reasons = list(gate.reasons) if gate is not None else []
-    warnings = list(gate.warnings) if gate is not None else ["the score came as a column: drift cannot be judged"]
-    figures = dict(gate.figures) if gate is not None else {}
-    if (found := _unbalanced(score, one[ARM].to_list(), protocol)) is not None:
-        reasons.append(found)
+    make = _given if protocol.score.generator is None else _generated
+    made = make(protocol, protocol.score, table, one)
+    table = table.with_columns(pl.Series(SCORE, made.values, dtype=pl.Float64))
+    at_end = _at_the_endpoint(protocol, table)
+    score, outcome = (at_end[c].cast(pl.Float64).fill_null(float("nan")).to_numpy() for c in (SCORE, protocol.endpoint.outcome))
+    reasons = list(made.gate.reasons) if made.gate is not None else []
+    warnings = list(made.gate.warnings) if made.gate is not None else ["the score came as a column: drift cannot be judged"]
+    figures = dict(made.gate.figures) if made.gate is not None else {}
+    lacking = table.filter(~pl.col(SCORE).is_finite().fill_null(False))[protocol.subject].n_unique()
+    if lacking:
+        reasons.append(f"{lacking} participants have no score: it must be known for everybody at randomisation")
+    reasons += _unbalanced(protocol, score, at_end[ARM].to_list(), one, made.columns)
     control = None
-    if protocol.endpoint.kind in ("continuous", "repeated", "binary", "count", "ordinal"):
-        more, notes, pooled, control = _calibrated(protocol, score, outcome, one[ARM].to_list())
-        reasons, warnings = reasons + more, warnings + notes
-        figures["calibration"] = pooled
+    if not lacking:
+        judge = _discriminates if protocol.endpoint.kind == "time-to-event" else _calibrated
+        more, notes, found, control = judge(protocol, score, outcome, at_end)
+        reasons, warnings, figures = reasons + more, warnings + notes, figures | found
     return Scored(
-        table, not reasons, tuple(reasons), tuple(warnings), figures, model, held_out, control, score, outcome,
-        tuple(one[ARM].to_list()),
+        table, not reasons, tuple(reasons), tuple(warnings), figures, made.model, made.held_out, control, score, outcome,
+        tuple(at_end[ARM].to_list()),
     )  # fmt: skip
 
 
@@ -92,66 +94,142 @@ def limits(score: Score) -> Any:
             raise DataError(
                 "not a limit of a gate", column="score limits", value=name, remedy=f"one of {', '.join(sorted(known))}"
             )
-    return gates.Thresholds(**score.limits)
+    slope = {} if score.same_scale else {"slope": (float("-inf"), float("inf"))}
+    return gates.Thresholds(**score.limits, **slope)
 
 
 # ---- where scores come from ----------------------------------------------------------------------------------------------
-def _generated(
-    protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.DataFrame
-) -> tuple[list[float | None], Any, dict[str, str], Mapping[str, Any]]:
+@dataclass(frozen=True)
+class _Made:
+    """values: of each row. gate: of the drift. model: what the generator says of itself. held_out: its scores. columns: of the
+    trial, that the score was made of."""
+
+    values: list[float | None]
+    gate: Any
+    model: Mapping[str, str]
+    held_out: Mapping[str, Any]
+    columns: tuple[str, ...]
+
+
+def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.DataFrame) -> _Made:
     lock, gates = registry.domain("progression", "lock"), registry.domain("progression", "gates")
     drift = registry.domain("progression", "drift")
     locked = lock.read(score.generator, score.sha256)
-    renamed = _renamed(one, score.columns)
+    inputs, read = _inputs(one, locked, score.columns)
+    _known_before(protocol, table, (*read, *([score.change_from] if score.change_from else [])))
     at = _times(protocol, score)
-    by_time = {t: locked.score(_inputs(renamed, locked), score.variable, t) for t in dict.fromkeys(at.values())}
+    by_time = {t: _forecast(locked, inputs, score.variable, t) for t in dict.fromkeys(at.values())}
     place = {p: i for i, p in enumerate(one[protocol.subject].to_list())}
     rows = [place[p] for p in table[protocol.subject].to_list()]
-    if protocol.endpoint.kind == "repeated":
-        visits = [name_of(v) for v in table[protocol.endpoint.visit].to_list()]
-        values = [float(by_time[at[v]][i]) for v, i in zip(visits, rows, strict=True)]
-    else:
-        values = [float(by_time[at[""]][i]) for i in rows]
-    found = drift.drift(locked.validity, locked.history_of(_inputs(renamed, locked)))
-    gate = gates.judge(found, thresholds=limits(score))
-    said = {k: str(v) for k, v in locked.provenance.items() if isinstance(v, str | int | float)}
+    repeated = protocol.endpoint.kind == "repeated"
+    visits = [name_of(v) for v in table[protocol.endpoint.visit].to_list()] if repeated else [""] * len(rows)
+    if (unknown := next((v for v in visits if v not in at), None)) is not None:
+        remedy = f"add {unknown} to endpoint: times:"
+        raise DataError(
+            "a visit without a time", source=protocol.source, column=protocol.endpoint.visit, value=unknown, remedy=remedy
+        )
+    values = np.array([by_time[at[v]][i] for v, i in zip(visits, rows, strict=True)])
+    if score.change_from:
+        values = values - table[score.change_from].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    gate = gates.judge(drift.drift(locked.validity, locked.history_of(inputs)), thresholds=limits(score))
+    said = {k: str(v) for k, v in locked.provenance.items() if isinstance(v, str | int | float) and v != ""}
     model = {"kind": locked.kind, "SHA-256": locked.hash, **said}
-    return list(values), gate, model, dict(locked.provenance.get("scores", {}))
+    held_out = dict(locked.provenance.get("scores", {}))
+    return _Made([None if np.isnan(v) else float(v) for v in values], gate, model, held_out, read)
 
 
-def _renamed(table: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
-    """The table with the generator's names for the trial's columns. columns: generator's name -> trial's column."""
+def _forecast(locked: Any, inputs: pl.DataFrame, variable: str, at: float) -> Array:
+    """(persons,) score. An event's is the forecast share of futures in which it has happened by then."""
+    if variable not in {v.name for v in locked.generator.variables if v.role == "event"}:
+        return np.asarray(locked.score(inputs, variable, at))
+    seen = locked.history_of(inputs)
+    seed = int(locked.hash[:8], 16)  # the score belongs to the locked file, not to the trial
+    futures = locked.generator.sample(seen, np.array([at]), draws=DRAWS, seed=seed)
+    return np.asarray((futures.event_time[variable] <= at).mean(axis=0), float)
+
+
+def _inputs(one: pl.DataFrame, locked: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """A row a participant with the generator's variables, and the trial's columns that they are made of.
+
+    columns: generator's name (of words, without the level) -> trial's column. A trial's file holds much that no forecast may
+    see: nothing else is handed on. Raises DataError."""
+    made: dict[str, pl.Series] = {}
+    read: list[str] = []
+    known = {v.name for v in locked.generator.variables if v.role != "event"}
+    bases = known | {n.split("=")[0] for n in known}
     for ours, theirs in columns.items():
-        if theirs not in table.columns:
-            raise DataError(
-                "no such column in the data", column="score columns", value=theirs, remedy=f"it feeds {ours}; mend it"
+        if ours not in bases:
+            remedy = f"the generator knows {', '.join(sorted(bases))}"
+            raise DataError("not a variable of the generator", column="score columns", value=ours, remedy=remedy)
+        if theirs not in one.columns:
+            remedy = f"it feeds {ours}; mend it"
+            raise DataError("no such column in the data", column="score columns", value=theirs, remedy=remedy)
+    for name in sorted(known):
+        base, _, level = name.partition("=")
+        source = columns.get(name, columns.get(base, name if name in one.columns else base))
+        if source not in one.columns:
+            remedy = f"write score: columns: {{{base}: the column that has it}}"
+            raise DataError(f"the generator reads {base}, which the data lack", column="score columns", remedy=remedy)
+        column = one[source]
+        if level and source != name:
+            said = [None if v is None or v == "" else float(str(v) == level) for v in column.to_list()]
+            column = pl.Series(name, said, dtype=pl.Float64)
+        made[name] = column.alias(name)
+        read.append(source)
+    return pl.DataFrame(made), tuple(dict.fromkeys(read))
+
+
+def _known_before(protocol: Protocol, table: pl.DataFrame, columns: Sequence[str]) -> None:
+    """RefusalError for a column that was seen after randomisation: outcome, event, or one that changes within a subject."""
+    after = late(protocol)
+    for name in columns:
+        if name in after:
+            raise RefusalError(
+                f"column {name} is {after[name]}, seen after randomisation: a prognostic score may not be made of it; give the "
+                "value at baseline (score: columns: {variable: baseline column})"
             )
-    return table.with_columns([pl.col(theirs).alias(ours) for ours, theirs in columns.items()])
+        if name in table.columns and varies(table, protocol.subject, name):
+            raise RefusalError(
+                f"column {name} changes within a subject, so it was seen after randomisation: a prognostic score may not be made "
+                "of it; give the value at baseline"
+            )
 
 
-def _inputs(table: pl.DataFrame, locked: Any) -> pl.DataFrame:
-    """Only the columns that the generator knows: a trial's file holds much that no forecast may see."""
-    names = {v.name for v in locked.generator.variables}
-    bases = {n.split("=")[0] for n in names}
-    return table.select([c for c in table.columns if c in names or c in bases])
+def late(protocol: Protocol) -> dict[str, str]:
+    """Columns of the trial that are seen after randomisation, by what the protocol says, and what they are."""
+    e = protocol.endpoint
+    said = {e.outcome: "the outcome", e.event: "the event", e.visit: "the visit", e.exposure: "the exposure"}
+    for x in protocol.estimand.events if protocol.estimand else ():
+        if x.strategy != "principal stratum":
+            said |= {x.column: f"the intercurrent event {x.name}", x.time: f"the time of the intercurrent event {x.name}"}
+    return {k: v for k, v in said.items() if k}
+
+
+def varies(table: pl.DataFrame, subject: str, column: str) -> bool:
+    """Whether a column changes within a subject (missing values aside)."""
+    return bool((table.group_by(subject).agg(pl.col(column).drop_nulls().n_unique())[column] > 1).any())
 
 
 def _times(protocol: Protocol, score: Score) -> dict[str, float]:
     """Time of the forecast by visit ("" where there is one endpoint)."""
     if protocol.endpoint.kind == "repeated":
-        if not protocol.endpoint.times:
-            remedy = "write endpoint: times: {Week 8: 56, …} in the generator's unit"
-            raise DataError("a time-matched score needs the visits' times", source=protocol.source, remedy=remedy)
         return dict(protocol.endpoint.times)
     assert score.time is not None
     return {"": score.time}
 
 
-def _given(score: Score, table: pl.DataFrame) -> tuple[list[float | None], None, dict[str, str], Mapping[str, Any]]:
-    if score.column not in table.columns:
-        raise DataError("no such column in the data", column="score column", value=score.column, remedy="give a column of scores")
-    values = table[score.column].cast(pl.Float64, strict=False)
-    return values.to_list(), None, {"column": score.column, "source": score.source}, {}
+def _given(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.DataFrame) -> _Made:
+    name = score.column
+    if name not in table.columns:
+        raise DataError("no such column in the data", column="score column", value=name, remedy="give a column of scores")
+    if not table.schema[name].is_numeric():
+        raise DataError(
+            "a score must be a number", column=name, value=table[name][0], remedy="give the forecast outcome on control"
+        )
+    if name in (after := late(protocol)):
+        raise RefusalError(f"column {name} is {after[name]}, seen after randomisation: it is no prognostic score")
+    values = table[name].cast(pl.Float64).fill_nan(None).to_list()
+    return _Made(values, None, {"column": name, "source": score.source}, {}, (name,))
 
 
 # ---- judging -------------------------------------------------------------------------------------------------------------
@@ -163,33 +241,56 @@ def _at_the_endpoint(protocol: Protocol, table: pl.DataFrame) -> pl.DataFrame:
     return table.filter(pl.Series(here, dtype=pl.Boolean))
 
 
-def _unbalanced(score: Array, arm: list[str], protocol: Protocol) -> str | None:
-    """A score made before randomisation differs between arms by chance only."""
-    groups = [score[(np.array(arm) == a) & np.isfinite(score)] for a in (protocol.arms.control, *protocol.arms.active)]
-    if min(len(g) for g in groups) < 3 or not any(np.ptp(g) > 0 for g in groups):
-        return None
-    p = float(stats.kruskal(*groups).pvalue)
-    if p >= UNBALANCED:
-        return None
-    return (
-        f"the score differs between the randomised arms (p {p:.1g}), as nothing known before randomisation does: it was made of "
-        "data seen after it, or the allocation is not what the protocol says"
-    )
+def _unbalanced(protocol: Protocol, score: Array, arm: list[str], one: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """What was known before randomisation differs between arms by chance only: the score, and every column that feeds it."""
+    judged: list[tuple[str, Array, list[str]]] = [("the score", score, arm)]
+    for c in columns:
+        if one.schema[c].is_numeric() and protocol.score is not None and c != protocol.score.column:
+            judged.append((f"column {c}", one[c].cast(pl.Float64).fill_null(float("nan")).to_numpy(), one[ARM].to_list()))
+    out = []
+    for what, values, arms in judged:
+        groups = [values[(np.array(arms) == a) & np.isfinite(values)] for a in (protocol.arms.control, *protocol.arms.active)]
+        if min(len(g) for g in groups) < 3 or np.ptp(np.concatenate(groups)) == 0:
+            continue
+        p = float(stats.kruskal(*groups).pvalue)
+        if p < UNBALANCED / len(judged):
+            out.append(
+                f"{what} differs between the randomised arms (p {p:.1g}), as nothing known before randomisation does: it was made "
+                "of data seen after it, or the allocation is not what the protocol says"
+            )
+    return out
 
 
-def _calibrated(
-    protocol: Protocol, score: Array, outcome: Array, arm: list[str]
-) -> tuple[list[str], list[str], Mapping[str, Any] | None, Mapping[str, Any] | None]:
+Judged = tuple[list[str], list[str], dict[str, Any], Mapping[str, Any] | None]
+
+
+def _calibrated(protocol: Protocol, score: Array, outcome: Array, rows: pl.DataFrame) -> Judged:
     """Reasons and warnings of the blinded calibration; its figures, and those of the control arm."""
     assert protocol.score is not None
     gates = registry.domain("progression", "gates")
-    if not np.isfinite(score).all():
-        return [f"{int((~np.isfinite(score)).sum())} participants have no score"], [], None, None
     try:
         pooled = gates.calibrate(score, outcome, pooled=True)
-        here = np.array(arm) == protocol.arms.control
-        control = gates.calibrate(score[here], outcome[here]).as_dict()
     except GemelloError as e:
-        return [f"calibration could not be judged: {e}"], [], None, None
+        return [f"calibration could not be judged: {e}"], [], {}, None
+    try:
+        here = np.array(rows[ARM].to_list()) == protocol.arms.control
+        control = gates.calibrate(score[here], outcome[here]).as_dict()
+    except GemelloError:  # too few: it is shown, and decides nothing
+        control = None
     gate = gates.judge(None, pooled, thresholds=limits(protocol.score))
-    return list(gate.reasons), list(gate.warnings), pooled.as_dict(), control
+    return list(gate.reasons), list(gate.warnings), {"calibration": pooled.as_dict()}, control
+
+
+def _discriminates(protocol: Protocol, score: Array, time: Array, rows: pl.DataFrame) -> Judged:
+    """Whether the score tells early events from late ones, in either direction, all arms together: Harrell's C."""
+    event = rows[protocol.endpoint.event].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    use = np.isfinite(score) & np.isfinite(time) & np.isfinite(event)
+    try:
+        found = concordance(time[use], event[use], score[use])
+    except DataError as e:
+        return [f"discrimination could not be judged: {e}"], [], {}, None
+    figures = {"concordance": {"c": found.c, "se": found.se, "pairs": found.pairs, "n": int(use.sum())}}
+    if abs(found.c - 0.5) > stats.norm.ppf(0.95) * found.se:
+        return [], [], figures, None
+    words = f"discrimination: concordance {found.c:.3f} (SE {found.se:.3f}) of score and time to event, all arms together"
+    return [f"{words}, is not away from 0.5"], [], figures, None

@@ -167,10 +167,12 @@ def _ess(base: Estimate, other: Estimate) -> dict[str, float]:
 
 def _warnings(rows: Sequence[Row]) -> tuple[str, ...]:
     said = [w for r in rows for w in r.estimate.extra.get("warnings", ())]
-    if len({r.estimate.n for r in rows}) > 1:
+    if any(len({r.estimate.n for r in rows if r.estimate.label == name}) > 1 for name in {r.estimate.label for r in rows}):
         counts = ", ".join(f"{r.adjustment} {r.estimate.n}" for r in rows)
         said.append(f"not the same subjects in each analysis ({counts}): the multipliers are not like for like")
-    for measure in dict.fromkeys(r.estimate.measure for r in rows):
+    marginal = ("marginal hazard ratio: covariates", "marginal hazard ratio within")  # of the covariate-adjusted log-rank
+    apart = [r for r in rows if r.terms and not str(r.estimate.extra.get("estimand", "")).startswith(marginal)]
+    for measure in dict.fromkeys(r.estimate.measure for r in apart):
         if any(word in measure for word in _CONDITIONAL):
             said.append(f"the {measure} depends on what it is adjusted for: its variances do not measure the gain alone")
     return tuple(dict.fromkeys(said))

@@ -135,7 +135,7 @@ def prognostic_power(
     equal = (n - z**2 / 2) * (whole / left) ** 2 + z**2 / 2
     used = float(np.sign(rho) * np.sqrt(deflation) * abs(rho))
     text = (
-        f"With {n:g} subjects ({ratio:g}:1), a true difference of {delta:g}, a standard deviation of {sd:g}"
+        f"With {n:g} subjects ({ratio:.3g}:1), a true difference of {delta:g}, a standard deviation of {sd:g}"
         + (f" (variance × {inflation:g})" if inflation != 1 else "")
         + f" and a two-sided level of {alpha:g}, the power is {100 * power:.1f} %: the validated correlation of score and "
         f"outcome, {rho:.3f}, was deflated to {used:.3f} (its square × {deflation:g}); counting the estimated slope and variance "
