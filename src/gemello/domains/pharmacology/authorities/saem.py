@@ -87,7 +87,7 @@ def simulated_set(folder: Path, name: str, method: str) -> tuple[list[Check], ND
     """Checks of one of the 12 sets, and each parameter's distance from the truth in standard errors."""
     s = simulated.read(folder, name)
     start = s.start | _variances(**dict.fromkeys(s.model.parameters.eta_names, 0.2))
-    found = fit(s.model, s.subjects, method, start=start, omega="diagonal", seed=SEED, tolerances=s.tolerances)
+    found = fit(s.model, s.subjects, method, start=start, omega="diagonal", seed=SEED, tolerances=s.tolerances, solver=s.solver)
     truth = {**s.typical, "cp_proportional": simulated.RESIDUAL, **{f"OMEGA({k},{k})": v for k, v in s.variances.items()}}
     apart = [(v - truth[k]) / found.se[k] for k, v in found.estimates.items()]
     wrong = {k: abs((v / truth[k]) ** (0.5 if k.startswith("OMEGA") else 1.0) - 1.0) for k, v in found.estimates.items()}

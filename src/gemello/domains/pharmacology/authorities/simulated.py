@@ -58,6 +58,12 @@ class Simulated:
         """Relative and absolute tolerance for its equations; none where their solution is exact."""
         return ADAPTIVE_TOLERANCES if self.name.endswith("MM") else (None, None)
 
+    @property
+    def solver(self) -> str | None:
+        """Tsit5 for the saturable sets, which are not stiff: the second derivatives of `auto`, which holds Rodas5P ready, take
+        tens of minutes and gigabytes to compile for two compartments."""
+        return "tsit5" if self.name.endswith("MM") else None
+
 
 def read(folder: Path, name: str) -> Simulated:
     """The set `name` (one of NAMES) from the folder of the pharmacology reference data. Rows of EVID 2 hold no value."""
