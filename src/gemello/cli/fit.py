@@ -41,6 +41,10 @@ def fit(
         str | None, typer.Option(help="diagonal, full, or blocks such as CL+V,KA; the table's choice by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of saem, imp and bayes.")] = 0,
+    solver: Annotated[
+        str | None,
+        typer.Option(help="Of equations without closed form: auto, tsit5 (not stiff, compiles sooner) or rodas5p."),
+    ] = None,
     setting: Annotated[
         list[str],
         typer.Option(
@@ -81,7 +85,7 @@ def fit(
         say(f"Fitting {model.name} to {len(dataset)} subjects by {method.upper()}")
         found = population.fit(
             model, dataset.subjects, method, start=start, bind=bind, estimate=_names(estimate), omega=_blocks(omega),
-            seed=seed, settings=settings, excluded=dataset.excluded, notes=dataset.notes, report=told,
+            seed=seed, settings=settings, solver=solver, excluded=dataset.excluded, notes=dataset.notes, report=told,
         )  # fmt: skip
     _write(found, targets, model, dataset.subjects, bind)
     if json:
