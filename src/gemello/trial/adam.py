@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from gemello.base.errors import DataError
 from gemello.formats import adam
 from gemello.trial.analyse import Result, covariates
 from gemello.trial.analysis.formula import Formula
@@ -19,7 +20,8 @@ def write(result: Result, folder: Path | str) -> tuple[Path, ...]:
     Raises DataError for columns that the format cannot take."""
     p, e = result.protocol, result.protocol.endpoint
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise DataError("is a file", source=str(folder), column="--adam", remedy="give a folder")
     terms = covariates(p)
     names = tuple(n for n in (Formula.parse(" + ".join(terms)).columns if terms else ()) if n != e.baseline)
     used = SCORE in result.table.columns and result.score is not None and result.score.used

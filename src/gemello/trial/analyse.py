@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from gemello.base.errors import DataError, RefusalError
@@ -14,18 +16,19 @@ from gemello.report.words import number, plural
 from gemello.trial import outside, scores, sensitivity
 from gemello.trial.analysis.arms import quoted
 from gemello.trial.analysis.compare import Comparison, Row, common_rows, side_by_side
-from gemello.trial.analysis.formula import Formula
+from gemello.trial.analysis.formula import Formula, design
 from gemello.trial.analysis.result import Estimate
 from gemello.trial.design.prognostic import prognostic_power
 from gemello.trial.estimands import Applied, apply
 from gemello.trial.outside import External
 from gemello.trial.prepare import ARM, FEWEST, Prepared, prepare
 from gemello.trial.primary import SCORE, estimates, summary
-from gemello.trial.protocol import Protocol
+from gemello.trial.protocol import Protocol, name_of
 from gemello.trial.scores import Scored
 from gemello.trial.sensitivity import Sensitivity
 
 Say = Callable[[str], None]
+_SITES = re.compile("site|cent(er|re)|region|countr|strat|group|grp|sitegr", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def analyse(protocol: Protocol, *, progress: Say = lambda words: None) -> Result
 
     A score that fails its gates is left out, with the reason in `score.reasons`; the other analyses go on.
     """
+    sensitivity.check(protocol)
     progress("Reading the data")
     prepared = prepare(protocol)
     applied = apply(protocol, prepared)
@@ -84,6 +88,7 @@ def analyse(protocol: Protocol, *, progress: Say = lambda words: None) -> Result
     table = scored.table if scored is not None else applied.table
     progress("Comparing the arms")
     table, lost = _complete(protocol, table, scored)
+    scored = _beyond(protocol, table, scored)
     comparison = compare(protocol, table, scored is not None and scored.used)
     primary = tuple(_primary(comparison, label) for label in comparison.labels)
     progress("Running sensitivity analyses")
@@ -92,7 +97,10 @@ def analyse(protocol: Protocol, *, progress: Say = lambda words: None) -> Result
     if protocol.external:
         progress("Asking what external controls would have said")
         external = outside.compare(protocol, table)
-    warnings = tuple(dict.fromkeys((*lost, *comparison.warnings, *applied.warnings, *(scored.warnings if scored else ()))))
+    warnings = tuple(dict.fromkeys((
+        *lost, *_placed(comparison, primary), *applied.warnings, *(scored.warnings if scored else ()), *_several(protocol),
+        *_coded(protocol, table),
+    )))  # fmt: skip
     stamp = Provenance.collect(data=prepared.hash, seed=protocol.seed)
     return Result(
         protocol, prepared, applied, comparison, primary, scored, around, external, power(protocol, table, scored),
@@ -150,6 +158,53 @@ def _complete(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) ->
             words = f"{plural(n, 'subject')} of arm {protocol.arms.label(arm)} with outcome and covariates"
             raise DataError(words, source=protocol.source, column=outcome, remedy=f"an arm needs at least {FEWEST}")
     return kept, lost
+
+
+def _coded(protocol: Protocol, table: pl.DataFrame) -> tuple[str, ...]:
+    """Words about sites, regions and strata that are coded as numbers and enter as a number, in one slope."""
+    out = []
+    for term in covariates(protocol):
+        name = term.strip("`")
+        if name not in table.columns or not table.schema[name].is_numeric() or table[name].n_unique() < 3:
+            continue
+        if name in protocol.randomisation.strata or _SITES.search(name):
+            out.append(f"{name} enters as a number, with one slope: write factor({term}) if its numbers are codes")
+    return tuple(out)
+
+
+def _placed(comparison: Comparison, primary: Sequence[Row]) -> tuple[str, ...]:
+    """Warnings of the comparison; those that do not touch the primary rows say which rows they are about."""
+
+    def of(row: Row) -> tuple[str, ...]:
+        return tuple(row.estimate.extra.get("warnings", ()))
+
+    out = []
+    for w in comparison.warnings:
+        where = list(dict.fromkeys(r.adjustment for r in comparison.rows if w in of(r)))
+        mine = not where or any(w in of(r) for r in primary)
+        out.append(w if mine else f"{' and '.join(where)}, not the primary analysis: {w}")
+    return tuple(out)
+
+
+def _several(protocol: Protocol) -> tuple[str, ...]:
+    n = len(protocol.arms.active)
+    return (f"{n} comparisons with control: intervals and p values are not adjusted for multiplicity",) if n > 1 else ()
+
+
+def _beyond(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> Scored | None:
+    """The score refused where it is a linear function of the covariates: both together cannot be fitted, and it adds nothing."""
+    terms = covariates(protocol)
+    if scored is None or not scored.used or not terms:
+        return scored
+    e = protocol.endpoint
+    rows = table.filter(pl.Series([name_of(v) == e.at for v in table[e.visit].to_list()])) if e.visit else table
+    d = design(" + ".join(quoted(t, rows) for t in terms), rows)
+    y = rows[SCORE].cast(pl.Float64).to_numpy()[d.kept]
+    left = y - d.matrix @ np.linalg.lstsq(d.matrix, y, rcond=None)[0]
+    if np.std(left) > 1e-6 * np.std(y):
+        return scored
+    words = f"it is a linear function of {', '.join(terms)}, which the analysis adjusts for: it adds nothing"
+    return replace(scored, used=False, reasons=(*scored.reasons, words))
 
 
 def _before(protocol: Protocol, table: pl.DataFrame, names: Sequence[str]) -> None:
@@ -212,10 +267,26 @@ def power(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tup
     ratio = active / control
     n = round(planned.get("total", everyone) * (control + active) / everyone)  # of the first comparison
     common: Mapping[str, Any] = {"alpha": planned.get("alpha", 0.05), "ratio": ratio}
-    if s is None or s.correlation is None:
+    held = _held_out(protocol, scored)
+    rho = held if s is not None and s.correlation is None else s.correlation if s is not None else None
+    if s is None or rho is None:
         plain = prognostic_power(n, planned["difference"], planned["sd"], 0.0, deflation=1.0, **common)
-        said = "" if s is None else " No validated correlation is stated, so the score adds nothing that may be counted on."
+        said = "" if s is None else " No validated correlation is known, so the score adds nothing that may be counted on."
         words = f"With {n} subjects, a difference of {planned['difference']:g} and an SD of {planned['sd']:g}"
         return (f"{words} the unadjusted analysis has power {plain.power:.3f}.{said}",)
-    found = prognostic_power(n, planned["difference"], planned["sd"], s.correlation, deflation=s.deflation, **common)
-    return (found.text,)
+    found = prognostic_power(n, planned["difference"], planned["sd"], rho, deflation=s.deflation, **common)
+    source = "stated in the protocol" if s.correlation is not None else "that of held-out persons in the locked file"
+    known = f"; held out, the locked file has {held:.3f}" if held is not None and s.correlation is not None else ""
+    more = [f"The validated correlation, {rho:.3f}, is {source}{known}."]
+    if scored is not None and not scored.used:
+        more.append("The score was refused, so this trial has the power of the analysis without it.")
+    return (found.text, *more)
+
+
+def _held_out(protocol: Protocol, scored: Scored | None) -> float | None:
+    """Correlation of forecast and outcome in held-out persons of the history, from the locked file; None where it has none."""
+    s = protocol.score
+    if s is None or scored is None or not s.same_scale:
+        return None
+    r = scored.held_out.get("variables", {}).get(s.variable, {}).get("r")
+    return float(r) if isinstance(r, float) and np.isfinite(r) and abs(r) < 1 and not s.change_from else None

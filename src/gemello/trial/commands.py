@@ -39,12 +39,14 @@ def analyse(
     said, where the protocol asks. A prognostic score that fails the drift or calibration gate is refused, with the reason.
     """
     output = context.obj
-    target = output.check_target(report, sources=[protocol]) if report is not None else None
     from gemello.trial import dossier  # noqa: PLC0415
     from gemello.trial import protocol as protocols  # noqa: PLC0415
     from gemello.trial.analyse import analyse as run  # noqa: PLC0415
 
     plan = protocols.read(protocol)
+    read = [plan.data, *([plan.score.generator] if plan.score and plan.score.generator else [])]
+    read += [plan.external.file] if plan.external else []
+    target = output.check_target(report, sources=[protocol, *read]) if report is not None else None
     with output.progress(f"Analysing {plan.title}") as say:
         found = run(plan, progress=say)
         if target is not None:
@@ -62,5 +64,7 @@ def analyse(
     output.table(columns, rows, title=plan.title)
     for line in found.words:
         print(line)
+    for line in found.warnings:
+        output.note(line)
     if target is not None:
         print(f"Dossier: {target.resolve()}")

@@ -34,7 +34,10 @@ def plan(protocol: Protocol, model: Mapping[str, str], performance: Sequence[str
     """The seven steps. model: what the locked generator says of itself (kind, hash, training data, rows, dates); performance:
     sentences on its held-out and in-trial performance; gate: on drift and calibration. Empty where no generator is used."""
     said = protocol.credibility
-    own = lambda key: (said[key], True) if key in said else (MISSING, False)  # noqa: E731
+
+    def own(key: str) -> tuple[str, bool]:
+        return (said[key], True) if key in said else (MISSING, False)
+
     used = bool(model)
     described = "; ".join(f"{k}: {v}" for k, v in model.items()) if used else "no learned model enters the analysis"
     none = "no learned model enters the analysis"

@@ -12,9 +12,11 @@ from gemello.report import render
 from gemello.report.pictures import Pictures
 from gemello.report.tables import Table
 from gemello.report.words import axis, number, percent, plural
-from gemello.trial import credibility, figures
-from gemello.trial.analyse import Result
+from gemello.trial import credibility, figures, outcomes
+from gemello.trial.analyse import Result, collapsible, gains
+from gemello.trial.analysis.result import Estimate
 from gemello.trial.primary import summary
+from gemello.trial.protocol import SUMMARIES
 from gemello.trial.scores import Scored
 
 ROLES = {
@@ -27,8 +29,9 @@ def write(result: Result, *, path: Path | str, interactive: bool = True) -> Path
     """Write the dossier; returns its path. interactive: plotly inline (about 5 MB). Raises DataError."""
     pictures, p = Pictures(interactive), result.protocol
     unit = p.endpoint.unit
-    rows = [(f"{r.estimate.label}: {r.adjustment}", r.estimate) for r in result.comparison.rows]
-    some = [(f"{s.name}: {s.estimate.label}", s.estimate) for s in result.sensitivity if s.estimate is not None]
+    one = len(result.primary) == 1
+    rows = [(r.adjustment if one else f"{r.estimate.label}: {r.adjustment}", r.estimate) for r in result.comparison.rows]
+    some = comparable(result)
     words: dict[str, Any] = {
         "title": p.title,
         "counts": f"{p.endpoint.label}; {', '.join(f'{p.arms.label(a)}: {n}' for a, n in result.prepared.subjects.items())}",
@@ -36,18 +39,21 @@ def write(result: Result, *, path: Path | str, interactive: bool = True) -> Path
         "refused": result.score is not None and not result.score.used,
         "warnings": result.warnings,
         "estimates": estimates_table(result),
-        "forest": pictures.draw(figures.forest(rows, "", unit), f"{summary(p)} with {percent(p.analysis.level)} intervals"),
-        "means": [],
+        "forest": pictures.draw(
+            figures.forest(rows, "", unit), f"{sentence(summary(p))} with {percent(p.analysis.level)} intervals"
+        ),
+        "outcomes": outcomes.table(result),
+        "course": pictures.draw(*seen) if (seen := outcomes.picture(result)) is not None else None,
         "estimand": items_table("The question that is answered", credibility.attributes(p.estimand)),
         "handling": result.applied.log,
         "score": _score(result, pictures) if result.score is not None else None,
         "sensitivity": sensitivity_table(result) if result.sensitivity else None,
         "sensitivity_forest": pictures.draw(
-            figures.forest([("primary", result.primary[0].estimate), *some], "", unit), "Primary and sensitivity analyses"
+            figures.forest(some, "", unit), "Primary and sensitivity analyses of the same summary"
         ),
         "external": _external(result, pictures) if result.external is not None else None,
         "power": result.power,
-        "credibility": items_table("Seven steps of the plan", plan(result)),
+        "credibility": items_table("Seven steps of the plan", plan(result)) if result.score is not None else None,
         "coverage": credibility.COVERAGE,
         "log": [*result.prepared.log, *result.applied.log],
         "provenance": provenance_table(result),
@@ -59,19 +65,48 @@ def write(result: Result, *, path: Path | str, interactive: bool = True) -> Path
 def verdict(result: Result) -> dict[str, Any]:
     """The primary estimate in words, and what a reader must know with it."""
     r = result.primary[0]
-    e = r.estimate
-    level = percent(e.level)
-    said = f"{summary(result.protocol)} {figures.told(e)}"
-    lines = [f"{level} interval in brackets; p = {e.p:.2g}; {e.method}; {plural(e.n, 'subject')}."]
+    e, p = r.estimate, result.protocol
+    unit = "" if p.endpoint.unit in ("", "1") or e.scale == "log" or "difference" not in e.measure else f" {p.endpoint.unit}"
+    said = f"{summary(p)} {figures.told(e)}{unit}"
+    lines = [f"{percent(e.level)} interval in brackets; {figures.p_words(e.p)}; {e.method}; {plural(e.n, 'subject')}."]
+    if "test_p" in e.extra:
+        lines.append(f"Log-rank test: z {number(e.extra['test_z'], 4)}, {figures.p_words(e.extra['test_p'])}.")
+    if not collapsible(p) and r.adjustment != "unadjusted" and "estimand" in e.extra:
+        lines.append(f"{str(e.extra['estimand']).partition(';')[0].capitalize()}.")
+    for other in result.primary[1:]:
+        o = other.estimate
+        lines.append(f"{o.label}, {other.adjustment}: {figures.told(o)}{unit}; {figures.p_words(o.p)}.")
     plain = next(x for x in result.comparison.rows if x.estimate.label == e.label)
     if r is not plain:
-        lines.append(f"Unadjusted: {figures.told(plain.estimate)}.")
-        gain = [f"{number(v, 4)} by {k} variances" for k, v in r.ess.items() if k in ("model", "HC3", "reported")]
-        if gain:
-            lines.append(f"The adjustment is worth an effective sample size × {', '.join(gain)}.")
+        lines.append(f"Unadjusted: {figures.told(plain.estimate)}{unit}.")
+        if gain := gains(r):
+            lines.append(f"The adjustment is worth an effective sample size × {gain}.")
     if result.score is not None and not result.score.used:
         lines.append(f"The prognostic score was refused: {'; '.join(result.score.reasons)}.")
     return {"label": f"{e.label}, {r.adjustment}", "choice": said, "lines": lines}
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def comparable(result: Result) -> list[tuple[str, Estimate]]:
+    """The primary estimates and those sensitivity estimates that are on their scale, contrast by contrast."""
+    out: list[tuple[str, Estimate]] = []
+    first = result.primary[0].estimate
+    for r in result.primary:
+        same = [s for s in result.sensitivity if s.name not in SUMMARIES[result.protocol.endpoint.kind]]
+        mine = [(s.name, s.estimate) for s in same if s.estimate and s.estimate.label == r.estimate.label]
+        out.append(("primary" if len(result.primary) == 1 else f"{r.estimate.label}: primary", r.estimate))
+        out += [(name, e) for name, e in mine if e.scale == first.scale and _same(e.measure, first.measure)]
+    return out
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two measures are one: a difference at a visit is a mean difference."""
+    plain = {"mean difference", "difference", "difference of means"}
+    return a == b or (a in plain and b in plain)
 
 
 def printed(result: Result) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -92,9 +127,13 @@ def plan(result: Result) -> tuple[credibility.Item, ...]:
     if s is None:
         return credibility.plan(result.protocol, {}, (), ())
     performance = [
-        f"{name}: {v['n']} held-out forecasts, RMSE {number(v['rmse'])}, CRPS {number(v['crps'])}, 90 % intervals cover "
-        f"{percent(v['coverage'], 1)}."
+        f"{name}: {v['n']} held-out forecasts, RMSE {number(v['rmse'])}, CRPS {number(v['crps'])}, correlation "
+        f"{number(v.get('r'), 3)}, 90 % intervals cover {percent(v['coverage'], 1)}."
         for name, v in s.held_out.get("variables", {}).items()
+    ]
+    performance += [
+        f"{name}: {v['events']} events, held-out concordance {number(v['concordance'], 3)}."
+        for name, v in s.held_out.get("events", {}).items()
     ]
     gate = ["The score passed its gates." if s.used else f"The score was refused: {'; '.join(s.reasons)}."]
     drift = s.figures.get("drift")
@@ -109,16 +148,16 @@ def estimates_table(result: Result) -> Table:
     rows, marked = [], set()
     for k, r in enumerate(result.comparison.rows):
         e = r.estimate
-        ess = ", ".join(f"{number(v, 4)} ({name})" for name, v in r.ess.items() if name in ("model", "HC3", "reported"))
         rows.append((
-            e.label, r.adjustment, figures.told(e, 5), number(e.se, 5), f"{e.p:.3g}",
-            "–" if e.df is None else number(e.df, 5), "–" if r.adjustment == "unadjusted" else ess or "–", e.method,
+            e.label, r.adjustment, figures.told(e, 5), number(e.se, 5), figures.p_value(e.p),
+            "–" if e.df is None else number(e.df, 5), gains(r) or "–", e.method,
         ))  # fmt: skip
         if r in result.primary:
             marked.add(k)
     columns = ("contrast", "adjusted for", f"{summary(result.protocol)} (interval)", "SE", "p", "df", "ESS ×", "method that ran")
     note = (
-        "Marked: the primary analysis. ESS ×: unadjusted variance over adjusted variance, by the kind of variance named. SE of a "
+        f"Marked: the primary analysis. {percent(result.protocol.analysis.level)} intervals, two-sided p. ESS ×: unadjusted "
+        "variance over adjusted variance, by the kind of variance named; none where adjusting changes what is estimated. SE of a "
         "ratio is that of its logarithm."
     )
     return Table("Estimates", columns, tuple(rows), frozenset({3, 4, 5}), frozenset(marked), note)
@@ -127,7 +166,7 @@ def estimates_table(result: Result) -> Table:
 def sensitivity_table(result: Result) -> Table:
     """One row an analysis."""
     rows = tuple(
-        (s.name, s.estimate.label, figures.told(s.estimate, 5), f"{s.estimate.p:.3g}", s.words)
+        (s.name, s.estimate.label, figures.told(s.estimate, 5), figures.p_value(s.estimate.p), s.words)
         if s.estimate is not None
         else (s.name, "", "–", "–", s.words)
         for s in result.sensitivity
@@ -149,8 +188,8 @@ def provenance_table(result: Result) -> Table:
     rows = [("protocol", f"{result.protocol.source}, SHA-256 {result.protocol.hash}")]
     rows.append(("data", f"{result.protocol.data.name}, SHA-256 {result.prepared.hash}"))
     if result.score is not None:
-        rows += [(f"generator: {k}", v) for k, v in result.score.model.items()]
-    rows += [(k, str(v)) for k, v in stamp.items() if v not in ("", None)]
+        rows += [(f"generator, {k}", v) for k, v in result.score.model.items() if k in ("kind", "SHA-256")]
+    rows += [(k.replace("_", " "), str(v)) for k, v in stamp.items() if v not in ("", None) and k != "data_hash"]
     return Table("Where the numbers come from", ("what", "value"), tuple(rows))
 
 
@@ -166,7 +205,8 @@ def _score(result: Result, pictures: Pictures) -> dict[str, Any]:
     sentences += [f"{w[0].upper()}{w[1:]}." for w in s.warnings]
     names = (axis(f"forecast of {p.endpoint.label} on control", p.endpoint.unit), axis(p.endpoint.label, p.endpoint.unit))
     drawn = []
-    if np.isfinite(s.score).any() and p.endpoint.kind != "time-to-event":
+    told_apart = p.score is not None and p.score.same_scale
+    if np.isfinite(s.score).any() and p.endpoint.kind != "time-to-event" and told_apart:
         labels = {a: p.arms.label(a) for a in (p.arms.control, *p.arms.active)}
         chart = figures.scatter(s.score, s.outcome, s.arm, labels, names)
         drawn.append(pictures.draw(chart, "Twin against observed, every participant"))
@@ -178,7 +218,27 @@ def _score(result: Result, pictures: Pictures) -> dict[str, Any]:
 
 
 def _score_tables(s: Scored) -> list[Table]:
-    out = [Table("The locked model", ("what", "value"), tuple(s.model.items()))]
+    out = [
+        Table(
+            "The locked model" if "SHA-256" in s.model else "The score",
+            ("what", "value"),
+            tuple((k.replace("_", " "), v) for k, v in s.model.items()),
+        )
+    ]
+    held: list[tuple[str, ...]] = [
+        (name, str(v["n"]), number(v.get("r"), 3), f"{number(v['slope'], 3)} (SE {number(v['slope_error'], 2)})",
+         number(v["rmse"]), number(v["spread"]), number(v["crps"]), percent(v["coverage"], 1))
+        for name, v in s.held_out.get("variables", {}).items()
+    ]  # fmt: skip
+    if held:
+        told_of = ("variable", "forecasts", "correlation", "slope", "RMSE", "SD of the variable", "CRPS", "90 % intervals cover")
+        note = "From the locked file: persons of the history whom the generator had not seen, all times of forecast together."
+        out.append(Table("Validated in history, held out", told_of, tuple(held), frozenset(range(1, 8)), note=note))
+    if c := s.figures.get("concordance"):
+        told: tuple[tuple[str, ...], ...] = (
+            ("Harrell's C of score and time to event, all arms, blinded", f"{number(c['c'], 3)} (SE {number(c['se'], 2)})"),
+        )
+        out.append(Table("Discrimination in the trial", ("what", "value"), told))
     found = [("all arms, blinded", s.figures.get("calibration")), ("control arm", s.control)]
     rows: list[tuple[str, ...]] = []
     for name, c in found:
@@ -189,16 +249,16 @@ def _score_tables(s: Scored) -> list[Table]:
             rows.append((name, str(c["n"]), ends, slope, number(c["rmse"]), number(c["sd"])))
     if rows:
         columns = ("outcomes of", "n", "correlation (95 %)", "slope (95 %)", "RMSE of the score", "SD of the outcome")
-        out.append(Table("Validated correlation and calibration", columns, tuple(rows), frozenset({1, 4, 5})))
+        out.append(Table("Correlation and calibration in the trial", columns, tuple(rows), frozenset({1, 4, 5})))
     drift = s.figures.get("drift")
     if drift:
         shifts: tuple[tuple[str, ...], ...] = tuple(
             (x["name"], number(x["mean_history"]), number(x["mean_trial"]), f"{x['difference']:+.2f}", number(x["distance"], 2),
-             f"{x['p']:.2g}", percent(x["outside"]))
+             figures.p_value(x["p"]), percent(x["outside"]))
             for x in drift["shifts"]
         )  # fmt: skip
         heads = ("covariate", "history", "trial", "standardised difference", "distance", "p", "outside of history")
-        note = f"AUC of telling trial from history apart: {drift['auc']:.2f}; p (Hotelling) {drift['p']:.2g}."
+        note = f"AUC of telling trial from history apart: {drift['auc']:.2f}; Hotelling's test {figures.p_words(drift['p'])}."
         out.append(Table("Drift of the trial's population", heads, shifts, frozenset(range(1, 7)), note=note))
     return out
 

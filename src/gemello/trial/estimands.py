@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy import stats
 
 from gemello.base.errors import DataError, RefusalError, UnsupportedError
@@ -17,6 +18,7 @@ from gemello.trial import estimand as e9
 from gemello.trial.prepare import ARM, Prepared, demand
 from gemello.trial.protocol import Event, Protocol, name_of
 
+Array = NDArray[np.float64]
 TIME = "visit_time"
 UNBALANCED = 1e-4  # p of a stratum whose share differs between randomised arms
 _DONE = {
@@ -62,17 +64,17 @@ def apply(protocol: Protocol, prepared: Prepared) -> Applied:
     return Applied(table, tuple(log), (), touched)
 
 
-def happened(table: pl.DataFrame, event: Event) -> np.ndarray:
+def happened(table: pl.DataFrame, event: Event) -> NDArray[np.bool_]:
     """(rows,) whether the event's column is 1. Raises DataError for anything but 0, 1 and missing (no event)."""
     values = table[event.column].cast(pl.Float64, strict=False).fill_null(0.0).to_numpy()
     bad = np.flatnonzero(~np.isin(values, (0.0, 1.0)))
     if len(bad):
         found = table[event.column][int(bad[0])]
         raise DataError("not 0 or 1", row=int(bad[0]) + 1, column=event.column, value=found, remedy="code the event as 0/1")
-    return values == 1.0
+    return np.asarray(values == 1.0)
 
 
-def _when(table: pl.DataFrame, event: Event, here: np.ndarray, protocol: Protocol) -> np.ndarray:
+def _when(table: pl.DataFrame, event: Event, here: NDArray[np.bool_], protocol: Protocol) -> Array:
     """(rows,) time of the event, NaN where there is none. Raises DataError where it happened and has no time."""
     if not event.time:
         raise DataError(f"event {event.name}: no time", source=protocol.source, remedy="write time:, the column of its time")
@@ -81,7 +83,7 @@ def _when(table: pl.DataFrame, event: Event, here: np.ndarray, protocol: Protoco
     if len(bad):
         remedy = "give the time of each event as a number"
         raise DataError(f"event {event.name} without a time", row=int(bad[0]) + 1, column=event.time, remedy=remedy)
-    return at
+    return np.asarray(at)
 
 
 def _stratum(table: pl.DataFrame, event: Event, protocol: Protocol) -> tuple[pl.DataFrame, str]:
@@ -138,7 +140,8 @@ def _survival(protocol: Protocol, table: pl.DataFrame, event: Event) -> tuple[pl
 
 
 def _repeated(protocol: Protocol, table: pl.DataFrame, events: list[Event]) -> tuple[pl.DataFrame, list[str], int]:
-    table = with_times(protocol, table)
+    if any(e.strategy != "principal stratum" for e in events):
+        table = with_times(protocol, table)
     found: list[tuple[object, str, float]] = []
     log: list[str] = []
     for event in events:
@@ -163,10 +166,10 @@ def _repeated(protocol: Protocol, table: pl.DataFrame, events: list[Event]) -> t
     touched = 0
     done = _all_arms(protocol, table, listed, strategies)
     for event in events:
-        here = done.log.filter(pl.col("event") == event.name)
-        rows_changed = int(here["rows"].sum()) if len(here) else 0
+        lines = done.log.filter(pl.col("event") == event.name)
+        rows_changed = int(lines["rows"].sum()) if len(lines) else 0
         touched += rows_changed
-        log.append(f"{event.name}: {event.strategy}; {len(here)} subjects, {rows_changed} outcomes {_DONE[event.strategy]}")
+        log.append(f"{event.name}: {event.strategy}; {len(lines)} subjects, {rows_changed} outcomes {_DONE[event.strategy]}")
     return done.table, log, touched
 
 

@@ -26,10 +26,24 @@ def forest(rows: Sequence[tuple[str, Estimate]], title: str, unit: str = "1") ->
         Points(x, np.arange(len(rows), dtype=float), "", BLACK, "diamond", 5.0, low=ends[:, 0], high=ends[:, 1], words=words),
     ]
     measure = rows[0][1].measure
+    has_unit = not log and (any(w in measure for w in ("mean", "restricted", "rate difference")) or measure == "difference")
     return Chart(
-        axis(measure if not log or measure.startswith("log") else f"log {measure}", unit), "", marks,
+        axis(measure if not log or measure.startswith("log") else f"log {measure}", unit if has_unit else "1"), "", marks,
         f"Forest plot: {'; '.join(words)}.", title, rows=tuple(n for n, _ in rows), height=90 + 34 * len(rows),
     )  # fmt: skip
+
+
+def p_value(p: float, digits: int = 2) -> str:
+    """A p value that reads well: never 0, never with an exponent."""
+    if not np.isfinite(p):
+        return "–"
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.001 else number(p, max(digits, 2) if p < 0.1 else 3)
+
+
+def p_words(p: float) -> str:
+    """ "p = 0.031" or "p < 0.0001"."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def told(e: Estimate, digits: int = 4) -> str:
@@ -84,6 +98,15 @@ def courses(
     for k, (label, mean) in enumerate(twin.items()):
         marks.append(Line(times, mean, f"twins of {label}", PALETTE[k % len(PALETTE)], dashed=True))
     return Chart(names[0], names[1], marks, f"Mean course by arm, observed and as the twins had it. {ticks}", height=380)
+
+
+def survival(curves: Mapping[str, tuple[Array, Array]], x_title: str) -> Chart:
+    """Kaplan–Meier curves as steps. curves: label -> (times from 0, survival just after each)."""
+    marks: list[Mark] = []
+    for k, (label, (t, s)) in enumerate(curves.items()):
+        marks.append(Line(np.repeat(t, 2)[1:], np.repeat(s, 2)[:-1], label, PALETTE[k % len(PALETTE)]))
+    said = "; ".join(f"{label} ends at {100 * s[-1]:.0f} %" for label, (_, s) in curves.items())
+    return Chart(x_title, "share without the event", marks, f"Kaplan–Meier curves: {said}.", y_range=(0.0, 1.02), height=380)
 
 
 def balance(before: Mapping[str, float], after: Mapping[str, Mapping[str, float]], title: str) -> Chart:

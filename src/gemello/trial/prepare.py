@@ -87,8 +87,8 @@ def filtered(table: pl.DataFrame, rules: Sequence[Rule], source: str) -> tuple[p
             said = f"one of {', '.join(sorted(n or 'empty' for n in names))}"
         else:
             if not table.schema[rule.column].is_numeric():
-                words = {"source": source, "column": rule.column, "value": table.schema[rule.column]}
-                raise DataError("no column of numbers", **words, remedy="name the values that stay, in place of a range")
+                remedy = "name the values that stay, in place of a range"
+                raise DataError("no column of numbers", source=source, column=rule.column, remedy=remedy)
             values = table[rule.column].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
             keep = list((values >= rule.low) & (values <= rule.high))
             said = f"from {rule.low:g} to {rule.high:g}"

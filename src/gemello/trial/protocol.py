@@ -127,8 +127,8 @@ class Analysis:
 class Score:
     """The prognostic score. Either a locked generator (file, its hash, which variable at which time, columns that feed it), or a
     column of the data with words on where it comes from. correlation: validated correlation with the outcome under control (for
-    the power statement), deflation: what part of its square is counted on. limits: of the gates. change_from: column that is taken
-    off the forecast where the outcome is a change. same_scale: whether the score forecasts the outcome itself, so that its
+    the power statement), deflation: what part of its square is counted on. limits: of the gates. change_from: column taken off
+    the forecast where the outcome is a change. same_scale: whether the score forecasts the outcome itself, so that its
     calibration slope can be judged; without, only whether it tells outcomes apart."""
 
     generator: Path | None = None
@@ -147,10 +147,9 @@ class Score:
 
 @dataclass(frozen=True)
 class External:
-    """External controls: file, columns common with the trial, methods."""
+    """External controls: file, and covariates (formula terms) that it has in common with the trial."""
 
     file: Path
-    methods: tuple[str, ...]
     covariates: tuple[str, ...]
     where: tuple[Rule, ...] = ()
 
@@ -174,6 +173,7 @@ class Protocol:
     credibility: Mapping[str, str]
     planned: Mapping[str, float]
     seed: int
+    after: tuple[str, ...]  # columns seen after randomisation: no covariate and no score may be made of them
     source: str
     hash: str
 
@@ -193,7 +193,7 @@ def read(path: Path | str) -> Protocol:
         "sensitivity", "credibility", "planned", "seed",
     ))  # fmt: skip
     data = top.section("data")
-    data.only(("file", "subject", "where"))
+    data.only(("file", "subject", "where", "after_randomisation"))
     endpoint = _endpoint(top.section("endpoint"))
     estimand = _estimand(top.section("estimand"), endpoint) if "estimand" in top else None
     analysis = _analysis(top.section("analysis", {}), endpoint, estimand)
@@ -213,6 +213,7 @@ def read(path: Path | str) -> Protocol:
         credibility=_credibility(top.section("credibility", {})),
         planned=_planned(top.section("planned", {})),
         seed=int(top.number("seed", 1)),
+        after=data.texts("after_randomisation", ()),
         source=path.name,
         hash=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
@@ -366,9 +367,8 @@ def _score(f: Fields, path: Path, endpoint: Endpoint) -> Score:
     foreign = ("sha256", "variable", "time", "columns", "change_from") if "column" in f else ("source",)
     for key in foreign:
         if key in f:
-            raise DataError(
-                f"{key} does not belong here", source=f.where, remedy="it is for the other kind of score; leave it out"
-            )
+            words = "it is for scores of a generator" if "column" in f else "it is for a column of scores"
+            raise DataError(f"{key} does not belong here", source=f.where, remedy=f"{words}; leave it out")
     rho = f.number("correlation") if "correlation" in f else None
     deflation = f.number("deflation", 0.9)
     if (rho is not None and not -1 < rho < 1) or not 0 <= deflation <= 1:
@@ -402,11 +402,8 @@ def _score(f: Fields, path: Path, endpoint: Endpoint) -> Score:
 
 
 def _external(f: Fields, path: Path) -> External:
-    f.only(("file", "methods", "covariates", "where"))
-    return External(
-        _beside(path, f.text("file"), "external file"), f.texts("methods", ("overlap", "entropy", "aipw", "matching")),
-        f.texts("covariates"), _rules(f),
-    )  # fmt: skip
+    f.only(("file", "covariates", "where"))
+    return External(_beside(path, f.text("file"), "external file"), f.texts("covariates"), _rules(f))
 
 
 def _credibility(f: Fields) -> Mapping[str, str]:

@@ -71,7 +71,9 @@ def attach(protocol: Protocol, table: pl.DataFrame) -> Scored:
     warnings = list(made.gate.warnings) if made.gate is not None else ["the score came as a column: drift cannot be judged"]
     figures = dict(made.gate.figures) if made.gate is not None else {}
     lacking = table.filter(~pl.col(SCORE).is_finite().fill_null(False))[protocol.subject].n_unique()
-    if lacking:
+    if made.refused:
+        reasons.append(f"the generator makes no such forecast: {made.refused}")
+    elif lacking:
         reasons.append(f"{lacking} participants have no score: it must be known for everybody at randomisation")
     reasons += _unbalanced(protocol, score, at_end[ARM].to_list(), one, made.columns)
     control = None
@@ -102,13 +104,14 @@ def limits(score: Score) -> Any:
 @dataclass(frozen=True)
 class _Made:
     """values: of each row. gate: of the drift. model: what the generator says of itself. held_out: its scores. columns: of the
-    trial, that the score was made of."""
+    trial, that the score was made of. refused: why the generator makes no forecast, empty where it does."""
 
     values: list[float | None]
     gate: Any
     model: Mapping[str, str]
     held_out: Mapping[str, Any]
     columns: tuple[str, ...]
+    refused: str = ""
 
 
 def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.DataFrame) -> _Made:
@@ -118,7 +121,11 @@ def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.Da
     inputs, read = _inputs(one, locked, score.columns)
     _known_before(protocol, table, (*read, *([score.change_from] if score.change_from else [])))
     at = _times(protocol, score)
-    by_time = {t: _forecast(locked, inputs, score.variable, t) for t in dict.fromkeys(at.values())}
+    refused = ""
+    try:
+        by_time = {t: _forecast(locked, inputs, score.variable, t) for t in dict.fromkeys(at.values())}
+    except RefusalError as e:  # such as a time beyond the history's: a score that fails, as others do
+        by_time, refused = {t: np.full(len(one), np.nan) for t in at.values()}, str(e)
     place = {p: i for i, p in enumerate(one[protocol.subject].to_list())}
     rows = [place[p] for p in table[protocol.subject].to_list()]
     repeated = protocol.endpoint.kind == "repeated"
@@ -135,7 +142,7 @@ def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.Da
     said = {k: str(v) for k, v in locked.provenance.items() if isinstance(v, str | int | float) and v != ""}
     model = {"kind": locked.kind, "SHA-256": locked.hash, **said}
     held_out = dict(locked.provenance.get("scores", {}))
-    return _Made([None if np.isnan(v) else float(v) for v in values], gate, model, held_out, read)
+    return _Made([None if np.isnan(v) else float(v) for v in values], gate, model, held_out, read, refused)
 
 
 def _forecast(locked: Any, inputs: pl.DataFrame, variable: str, at: float) -> Array:
@@ -199,6 +206,7 @@ def late(protocol: Protocol) -> dict[str, str]:
     """Columns of the trial that are seen after randomisation, by what the protocol says, and what they are."""
     e = protocol.endpoint
     said = {e.outcome: "the outcome", e.event: "the event", e.visit: "the visit", e.exposure: "the exposure"}
+    said = dict.fromkeys(protocol.after, "of the protocol's list after_randomisation") | said
     for x in protocol.estimand.events if protocol.estimand else ():
         if x.strategy != "principal stratum":
             said |= {x.column: f"the intercurrent event {x.name}", x.time: f"the time of the intercurrent event {x.name}"}
@@ -255,8 +263,8 @@ def _unbalanced(protocol: Protocol, score: Array, arm: list[str], one: pl.DataFr
         p = float(stats.kruskal(*groups).pvalue)
         if p < UNBALANCED / len(judged):
             out.append(
-                f"{what} differs between the randomised arms (p {p:.1g}), as nothing known before randomisation does: it was made "
-                "of data seen after it, or the allocation is not what the protocol says"
+                f"{what} differs between the randomised arms (p {p:.1g}), as nothing known before randomisation does: it was "
+                "made of data seen after it, or the allocation is not what the protocol says"
             )
     return out
 
@@ -278,7 +286,8 @@ def _calibrated(protocol: Protocol, score: Array, outcome: Array, rows: pl.DataF
     except GemelloError:  # too few: it is shown, and decides nothing
         control = None
     gate = gates.judge(None, pooled, thresholds=limits(protocol.score))
-    return list(gate.reasons), list(gate.warnings), {"calibration": pooled.as_dict()}, control
+    notes = list(gate.warnings) if protocol.score.same_scale else []
+    return list(gate.reasons), notes, {"calibration": pooled.as_dict()}, control
 
 
 def _discriminates(protocol: Protocol, score: Array, time: Array, rows: pl.DataFrame) -> Judged:

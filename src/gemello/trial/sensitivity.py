@@ -4,14 +4,18 @@
 |---|---|
 | HC0 … HC4, model, influence, vcovG | standard errors of a cross-sectional analysis |
 | us, csh, toeph, ar1h … | covariance of a mixed model |
+| robust | standard errors of a Cox model (Lin & Wei 1989) |
 | heterogeneous | slopes of the covariates in every arm (ANHECOVA) |
+| unadjusted | no covariate and no score |
+| without score | the covariates alone |
+| a summary | another population-level summary of the same kind of endpoint (supplementary: another question) |
 | mar, j2r, cr, cir, lmcf | missing outcomes filled by their conditional mean under this assumption, jackknife errors |
 | tipping | how much worse the active arm's missing outcomes must be than MAR before significance is lost |
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +30,21 @@ from gemello.trial.missing.imputation import conditional_mean, impute
 from gemello.trial.missing.tipping import tipping_point
 from gemello.trial.missing.visits import Visits, visits
 from gemello.trial.prepare import ARM
-from gemello.trial.primary import SCORE, VISIT, estimates, with_visits
-from gemello.trial.protocol import Protocol
+from gemello.trial.primary import SCORE, VISIT, estimates, summary, with_visits
+from gemello.trial.protocol import SUMMARIES, Estimand, Protocol
 
 ERRORS = ("HC0", "HC1", "HC2", "HC3", "HC4", "model", "influence", "influence by arm", "vcovG")
 FILLED = ("mar", "j2r", "cr", "cir", "lmcf")
+REFERENCE = ("j2r", "cr", "cir", "lmcf")  # they describe outcomes off treatment
+OTHER = ("robust", "heterogeneous", "unadjusted", "without score")
+KNOWN = (*ERRORS, *STRUCTURES, *OTHER, *FILLED, "tipping", *(s for of in SUMMARIES.values() for s in of))
+FITS: Mapping[str, tuple[str, ...]] = {  # names that say nothing new of other kinds of endpoints
+    "heterogeneous": ("continuous", "binary", "count"), "robust": ("time-to-event",),
+    **dict.fromkeys((*FILLED, "tipping"), ("continuous", "repeated")), **dict.fromkeys(STRUCTURES, ("repeated",)),
+    **dict.fromkeys(ERRORS, ("continuous", "binary", "count", "ordinal")),
+}  # fmt: skip
 DRAWS = 100
+_SUMMARIES = tuple(s for of in SUMMARIES.values() for s in of)
 
 
 @dataclass(frozen=True)
@@ -52,20 +65,43 @@ def run(protocol: Protocol, table: pl.DataFrame, everyone: pl.DataFrame, primary
     whose adjustment is kept. Raises DataError for a name that is none; one that cannot be made says why."""
     out: list[Sensitivity] = []
     terms = primary[0].terms
+    check(protocol)
+    kind = protocol.endpoint.kind
     for name in protocol.sensitivity:
-        if name in ERRORS or name in STRUCTURES:
+        if kind not in FITS.get(name, (kind,)):
+            out.append(Sensitivity(name, None, f"is for {', '.join(FITS[name])} endpoints; this one is {kind}"))
+        elif name == "robust" and summary(protocol) != "hazard ratio":
+            out.append(Sensitivity(name, None, f"is for the hazard ratio; this analysis is of the {summary(protocol)}"))
+        elif name in ERRORS or name in STRUCTURES or name == "robust":
             out += _refitted(protocol, table, name, terms, name)
+        elif name in ("unadjusted", "without score"):
+            kept = [t for t in terms if t != SCORE] if name == "without score" else []
+            out += _refitted(protocol, table, name, kept, None)
+        elif name in SUMMARIES[kind]:
+            out += _supplementary(protocol, table, name, terms)
         elif name == "heterogeneous":
             p = replace(protocol, analysis=replace(protocol.analysis, heterogeneous=True, covariance=""))
             out += _refitted(p, table, name, terms, None)
-        elif name in FILLED or name == "tipping":
-            out += _filled(protocol, everyone, name, terms)
         else:
-            known = (*ERRORS, *STRUCTURES, "heterogeneous", *FILLED, "tipping")
-            raise DataError(
-                "unknown sensitivity analysis", source=protocol.source, value=name, remedy=f"one of {', '.join(known)}"
-            )
+            out += _filled(protocol, everyone, name, terms)
     return tuple(out)
+
+
+def check(protocol: Protocol) -> None:
+    """DataError for a sensitivity analysis that is none."""
+    for name in protocol.sensitivity:
+        if name not in KNOWN or (name in _SUMMARIES and name not in SUMMARIES[protocol.endpoint.kind]):
+            fitting = [k for k in KNOWN if protocol.endpoint.kind in FITS.get(k, (protocol.endpoint.kind,))]
+            fitting = [k for k in fitting if k not in _SUMMARIES or k in SUMMARIES[protocol.endpoint.kind]]
+            remedy = f"one of {', '.join(fitting)}"
+            raise DataError("unknown sensitivity analysis", source=protocol.source, value=name, remedy=remedy)
+
+
+def _supplementary(protocol: Protocol, table: pl.DataFrame, name: str, terms: Sequence[str]) -> list[Sensitivity]:
+    """The same data and adjustment, another population-level summary."""
+    plan = protocol.estimand or Estimand("", "", "", name)
+    other = replace(protocol, estimand=replace(plan, summary=name), analysis=replace(protocol.analysis, covariance=""))
+    return [replace(s, words=f"supplementary, another summary: {s.words}") for s in _refitted(other, table, name, terms, None)]
 
 
 def _refitted(
@@ -79,8 +115,9 @@ def _refitted(
 
 
 def _filled(protocol: Protocol, everyone: pl.DataFrame, name: str, terms: Sequence[str]) -> list[Sensitivity]:
-    if protocol.endpoint.kind not in ("continuous", "repeated"):
-        return [Sensitivity(name, None, f"is for continuous outcomes; this one is {protocol.endpoint.kind}")]
+    hypothetical = any(e.strategy == "hypothetical" for e in (protocol.estimand.events if protocol.estimand else ()))
+    other = name in REFERENCE and hypothetical
+    said = "supplementary: outcomes off treatment, not the hypothetical question; " if other else ""
     try:
         data = as_visits(protocol, everyone, terms)
         if not data.missing.any():
@@ -92,7 +129,7 @@ def _filled(protocol: Protocol, everyone: pl.DataFrame, name: str, terms: Sequen
     except GemelloError as e:
         return [Sensitivity(name, None, f"could not be made: {e}")]
     labels = (f"{protocol.arms.label(a)} against {protocol.arms.label(protocol.arms.control)}" for a in protocol.arms.active)
-    return [Sensitivity(name, replace(e, label=label), e.method) for e, label in zip(found, labels, strict=True)]
+    return [Sensitivity(name, replace(e, label=label), f"{said}{e.method}") for e, label in zip(found, labels, strict=True)]
 
 
 def _tipped(protocol: Protocol, data: Visits, at: str) -> list[Sensitivity]:
@@ -105,11 +142,12 @@ def _tipped(protocol: Protocol, data: Visits, at: str) -> list[Sensitivity]:
         towards = -np.sign(start.estimate)
         label = f"{protocol.arms.label(arm)} against {protocol.arms.label(protocol.arms.control)}"
         try:
-            found = tipping_point(imputed, arm, list(towards * sd * np.linspace(0, 5, 21)), visit=at)
+            grid = list(towards * sd * np.linspace(0, 5, 21))
+            found = tipping_point(imputed, arm, grid, visit=at, alpha=1 - protocol.analysis.level)
             words = f"{label}: {found.words}" + (f" ({found.in_sd:.2g} SD of the outcome)" if found.in_sd is not None else "")
-        except DataError as e:
-            words = f"{label}: {e}"
-        words += f"; {DRAWS} imputations under MAR, deltas to 5 SD"
+        except DataError:
+            words = f"{label}: p = {start.p:.2g} without a shift: there is no conclusion that could tip"
+        words += f"; {DRAWS} imputations under MAR, shifts of the active arm's missing outcomes to 5 SD"
         out.append(Sensitivity("tipping", None, words))
     return out
 
@@ -118,7 +156,7 @@ def as_visits(protocol: Protocol, table: pl.DataFrame, terms: Sequence[str]) -> 
     """Outcomes as a matrix, with the covariates of the primary analysis; an endpoint measured once is one visit."""
     e = protocol.endpoint
     if e.kind == "repeated":
-        table, order = with_visits(table, e.visit)
+        table, order = with_visits(table, e.visit, e.times)
     else:
         table, order = table.with_columns(pl.lit("endpoint").alias(VISIT)), ("endpoint",)
     kept = [t for t in terms if t != SCORE or e.kind != "repeated"]  # a time-matched score is no baseline covariate

@@ -80,3 +80,20 @@ def test_kinds_are_inferred() -> None:
     table = pl.DataFrame({"two": [1, 2] * 6, "few": [0, 1, 2] * 4, "many": np.linspace(0, 1, 12), "whole": range(12)})
     kinds = {v.name: v.kind for v in from_wide(table, baseline=table.columns).variables}
     assert kinds == {"two": "binary", "few": "ordinal", "many": "continuous", "whole": "continuous"}
+
+
+@pytest.mark.parametrize("words", [["female", "male"], ["f", "m"], ["Z", "Z"]])
+def test_words_that_the_first_history_lacks_are_not_read_as_its_first_level(words):
+    table = pl.DataFrame({"id": ["a", "b"], "t": [0.0, 0.0], "y": [1.0, 2.5], "sex": ["F", "M"]})
+    columns = {"person": "id", "time": "t", "longitudinal": ["y"], "baseline": ["sex"]}
+    first = from_long(table, **columns)
+    with pytest.raises(DataError, match="sex"):
+        from_long(table.with_columns(sex=pl.Series(words)), **columns, like=first)
+    again = from_long(table.with_columns(sex=pl.Series(["F", "F"])), **columns, like=first)
+    assert again.baseline["sex=M"].tolist() == [0, 0]
+
+
+def test_an_infinite_value_is_refused():
+    table = pl.DataFrame({"id": ["a", "b"], "t": [0.0, 0.0], "y": [1.0, float("inf")]})
+    with pytest.raises(DataError, match="infinite"):
+        from_long(table, person="id", time="t", longitudinal=["y"])

@@ -73,6 +73,7 @@ def forecast(
     import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415
 
+    from gemello.base.errors import RefusalError  # noqa: PLC0415
     from gemello.domains.progression import description, lock  # noqa: PLC0415
 
     with output.progress("Reading the generator") as say:
@@ -83,17 +84,16 @@ def forecast(
             seen = seen.take(np.array([p not in strange for p in seen.persons]))
         for person, why in list(strange.items())[:20]:
             output.note(f"person {person}: {why}{'' if outside else '; left out (--outside forecasts all)'}")
+        if not len(seen):
+            raise RefusalError("every person is outside of what was learned from; none is forecast")
         say(f"Forecasting {len(seen)} persons")
         times = np.array(sorted(at))
-        futures = locked.generator.sample(seen, times, draws=draws, seed=seed)
-    rows = []
-    for name, values in futures.values.items():
-        mean, (low, middle, high) = values.mean(axis=0), np.quantile(values, (0.05, 0.5, 0.95), axis=0)
-        rows += [
-            (p, name, float(t), float(mean[i, k]), float(middle[i, k]), float(low[i, k]), float(high[i, k]))
-            for i, p in enumerate(seen.persons)
-            for k, t in enumerate(times)
-        ]
+        rows = []
+        for i, p in enumerate(seen.persons):  # one by one: a person's forecast does not depend on who else is forecast
+            futures = locked.generator.sample(seen.take(np.array([i])), times, draws=draws, seed=seed)
+            for name, values in futures.values.items():
+                mean, (low, middle, high) = values[:, 0].mean(axis=0), np.quantile(values[:, 0], (0.05, 0.5, 0.95), axis=0)
+                rows += [(p, name, float(t), *(float(v[k]) for v in (mean, middle, low, high))) for k, t in enumerate(times)]
     names = ("person", "variable", "time", "mean", "median", "low90", "high90")
     if out is not None:
         table = pl.DataFrame(rows, schema=names, orient="row")

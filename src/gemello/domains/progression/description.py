@@ -115,4 +115,4 @@ def _pair(f: Fields, name: str, value: Any) -> tuple[float, float]:
 def _name(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
-    return f"{value:g}" if isinstance(value, int | float) else str(value).strip()
+    return f"{value:.15g}" if isinstance(value, int | float) else str(value).strip()

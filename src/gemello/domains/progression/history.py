@@ -195,6 +195,11 @@ class _Builder:
         levels = sorted({w for w in words if w is not None})
         before = [v.name for v in self.like if v.name.startswith(f"{name}=")]
         wanted = before or [f"{name}={w}" for w in levels[1:]]
+        strange = [w for w in levels if f"{name}={w}" not in before] if before else []
+        first = min(k[len(name) + 1 :] for k in wanted) if wanted else ""
+        if len(strange) > 1 or any(w > first for w in strange):  # the level that has no indicator is the first in the alphabet
+            problem = "words other than those of the history" if len(strange) > 1 else "a word that the history does not have"
+            raise DataError(problem, column=name, value=", ".join(strange[:4]), remedy="write them as in the history")
         missing = np.array([w is None for w in words])
         return {k: np.where(missing, np.nan, words == k[len(name) + 1 :]).astype(float) for k in wanted}
 
@@ -219,7 +224,12 @@ def _is_words(s: pl.Series) -> bool:
 def _numbers(table: pl.DataFrame, name: str) -> Array:
     if _is_words(table[name]):
         raise DataError("holds words", column=name, remedy="give numbers here")
-    return table[name].cast(pl.Float64).fill_null(np.nan).to_numpy().astype(float)
+    if table[name].dtype.is_nested() or table[name].dtype in (pl.Object, pl.Binary):
+        raise DataError(f"holds {table[name].dtype}", column=name, remedy="give numbers here")
+    out = table[name].cast(pl.Float64).fill_null(np.nan).to_numpy().astype(float)
+    if np.any(np.isinf(out)):
+        raise DataError("infinite value", column=name, row=int(np.argmax(np.isinf(out))) + 1, remedy="mend it or leave it empty")
+    return out
 
 
 def _persons(s: pl.Series) -> NDArray[np.str_]:

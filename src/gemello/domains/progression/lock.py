@@ -23,6 +23,7 @@ import polars as pl
 
 from gemello.base.errors import DataError, RefusalError
 from gemello.base.provenance import Provenance, data_hash
+from gemello.domains.progression.overlap import marks
 from gemello.domains.progression.registry import GENERATORS
 from gemello.domains.progression.validity import Validity
 from gemello.model.generator import Array, Generator, History
@@ -37,12 +38,14 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 @dataclass(frozen=True)
 class Locked:
     """A generator that will not change. hash: SHA-256 (64 hexadecimal digits). provenance: of its training: data hash, seed,
-    persons, rows, options, held-out scores, versions, date. validity: the population that it learned from."""
+    persons, rows, options, held-out scores, versions, date, and `content`: the hash of the generator alone, which training anew on the same
+    data with the same seed gives again. validity: the population that it learned from; persons: their marks (see `overlap`)."""
 
     generator: Generator
     hash: str
     provenance: Mapping[str, Any]
     validity: Validity
+    persons: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -111,7 +114,7 @@ def write(
     content = {
         "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "kind": generator.kind, "version": generator.version,
         "generator": generator.to_dict(), "provenance": _provenance(generator, history, seed, options or {}, scores or {}, notes),
-        "validity": Validity.of(history).to_dict(),
+        "validity": Validity.of(history).to_dict(), "persons": sorted(marks(history)),
     }  # fmt: skip
     body = _coded(content)
     digest = _digest(body)
@@ -133,8 +136,9 @@ def read(path: str | Path, expected: str | None = None) -> Locked:
     try:
         with Path(path).open("rb") as f:
             text = f.read(LARGEST + 1)
-    except OSError as e:
-        raise DataError(f"cannot be read ({e.strerror})", source=place, remedy="give the file of a locked generator") from e
+    except (OSError, ValueError) as e:  # a name with a null byte
+        words = f"cannot be read ({getattr(e, 'strerror', None) or e})"
+        raise DataError(words, source=place, remedy="give the file of a locked generator") from e
     if len(text) > LARGEST:
         raise DataError(f"more than {LARGEST} bytes", source=place, remedy="a locked generator is smaller")
     try:
@@ -183,6 +187,7 @@ def _unlock(data: Mapping[str, Any], place: str) -> Locked:
             str(data["sha256"]),
             content["provenance"],
             Validity.from_dict(content["validity"]),
+            tuple(str(m) for m in content["persons"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError) as e:
         raise DataError(
@@ -206,7 +211,7 @@ def _provenance(
     return {
         **made, "model": generator.kind, "model_version": generator.version, "persons": len(history), "rows": len(history.person),
         "events": {k: int(np.sum(a)) for k, a in history.event_seen.items()}, "options": dict(options), "scores": dict(scores),
-        "notes": notes, "time_unit": history.time_unit,
+        "notes": notes, "time_unit": history.time_unit, "content": _digest({"generator": _coded(generator.to_dict())}),
         "variables": {v.name: f"{v.kind}, {v.role}, {v.unit}" for v in history.variables},
     }  # fmt: skip
 

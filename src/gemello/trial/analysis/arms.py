@@ -94,6 +94,10 @@ def randomised(
     written = [quoted(t, table) for t in terms] + ([quoted(score, table)] if score else [])
     right = quoted(arm, table) + ("" if not written else (" * (" if heterogeneous else " + ") + " + ".join(written))
     f = Formula.parse(f"{quoted(outcome, table)} ~ {right}" + (")" if heterogeneous and written else ""))
+    if not any(len(t) == 1 and t[0].text == arm for t in f.terms):
+        raise DataError(f"formula {f.text!r} takes the arm out", column=arm, remedy="leave it out of the covariates")
+    if arm in terms:
+        raise DataError("the arm is no covariate", column=arm, remedy="leave it out of the covariates")
     arms = _arms(table, arm, control)
     d = design(f, table, levels={arm: arms})
     if (missing := len(table) - len(d)) > 0:
@@ -120,15 +124,26 @@ def quoted(name: str, table: pl.DataFrame) -> str:
 
 
 def as_words(column: pl.Series) -> pl.Series:
-    """An arm as words: numbers as they are written shortest."""
+    """An arm as words: numbers as they are written shortest, NaN as missing."""
     if column.dtype.is_numeric():
-        return pl.Series(column.name, [None if v is None else word(v) for v in column.to_list()], dtype=pl.String)
+        numbers = column.cast(pl.Float64).fill_nan(None).to_list()
+        return pl.Series(column.name, [None if v is None else word(v) for v in numbers], dtype=pl.String)
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary):
+        raise DataError(f"holds {column.dtype}", column=column.name, remedy="give the arm as a word or a number")
     return column.cast(pl.String)
 
 
 def word(value: str | float) -> str:
     """The name of an arm or a category: numbers as they are written shortest."""
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:.15g}"
+    if value is None:
+        raise DataError("no control arm", remedy="name it")
+    return (
+        value
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool | np.bool_)
+        else f"{float(value) + 0.0:.15g}"
+    )
 
 
 def standardised(table: pl.DataFrame, score: str) -> pl.DataFrame:
@@ -161,6 +176,7 @@ def _usable(
 ) -> tuple[pl.DataFrame, list[str]]:
     """Rows with an arm and an outcome, and words about the others."""
     lost = []
+    table = table.with_columns(as_words(table[arm]))
     if (column := table[arm]).null_count():
         row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
         raise DataError("the arm is missing", row=row, column=arm, remedy="every randomised subject has an arm")
@@ -179,7 +195,7 @@ def _usable(
             lost.append(f"{gone} rows left out: {outcome} is missing")
             table = table.filter(keep)
     for name in by:
-        if table[name].null_count():
+        if table[name].null_count() or (table.schema[name].is_float() and table[name].is_nan().any()):
             raise DataError("a randomisation stratum is missing", column=name, remedy="every randomised subject has one")
     if exposure is not None:
         time = table[exposure].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
@@ -188,7 +204,7 @@ def _usable(
             raise DataError("exposure must be above 0", row=int(bad[0]) + 1, column=exposure, remedy="give person-time")
     if score is not None:
         table = standardised(table, score)
-    return table.with_columns(as_words(table[arm])), lost
+    return table, lost
 
 
 def _arms(table: pl.DataFrame, arm: str, control: str | float) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ bear its names.
 from __future__ import annotations
 
 import ast
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -32,13 +33,14 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "square": np.square, "I": lambda x: x,
 }  # fmt: skip
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.BitXor: np.power, ast.Pow: np.power,
+    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
 }  # fmt: skip
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,
     ast.Gt: np.greater, ast.GtE: np.greater_equal,
 }  # fmt: skip
-_NAME = re.compile(r"`([^`]+)`")
+CROSSED_LIMIT, DEPTH_LIMIT = 20_000, 50
+_TOKEN = re.compile(r"""`([^`]+)`|(?<![\w.])(q__\d+)(?![\w.])|"[^"\\]*"|'[^'\\]*'|[:^~#\n\0]""")
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,12 @@ class Atom:
     def __hash__(self) -> int:
         return hash(self.text)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Atom) and self.text == other.text
+    def __eq__(self, other: object) -> bool:  # a column named "log(x)" is not the logarithm of x
+        return isinstance(other, Atom) and self._key == other._key
+
+    @property
+    def _key(self) -> tuple[str, bool, type[ast.expr]]:
+        return self.text, self.factor, type(self.tree)
 
 
 Term = tuple[Atom, ...]
@@ -151,13 +157,23 @@ def design(
 def _parse(text: str) -> Formula:
     if len(text) > LONGEST:
         raise DataError(f"formula of {len(text)} characters", remedy=f"at most {LONGEST}")
+    try:
+        return _read(text)
+    except RecursionError as e:
+        raise DataError(f"formula {text[:60]!r}…: nested too deeply", remedy="write fewer parts") from e
+
+
+def _read(text: str) -> Formula:
     quoted: list[str] = []
 
     def hide(m: re.Match[str]) -> str:
-        quoted.append(m[1])
-        return f"q__{len(quoted) - 1}"
+        """Python's operators bind as R's do if : is a power (to an inverse, which nobody can write) and ^ is **."""
+        if name := m[1] or m[2]:
+            quoted.append(name)
+            return f"q__{len(quoted) - 1}"
+        return {":": "**~", "^": "**", "~": "\0", "\n": " ", "#": "`", "\0": "`"}.get(m[0], m[0])
 
-    parts = _NAME.sub(hide, text).split("~")
+    parts = _TOKEN.sub(hide, text).split("\0")
     if len(parts) > 2:
         raise DataError(f"formula {text!r}: more than one ~", remedy="write outcome ~ terms")
     trees = [_tree(p, text) for p in parts]
@@ -176,7 +192,7 @@ def _parse(text: str) -> Formula:
 
 def _tree(part: str, text: str) -> ast.expr:
     try:
-        return ast.parse(part.strip().replace(":", "@"), mode="eval").body
+        return ast.parse(part.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise DataError(f"formula {text!r}: cannot be read", remedy="write for example y ~ arm + log(x) + a*b") from e
 
@@ -185,22 +201,37 @@ def _expand(node: ast.expr, f: Formula) -> tuple[list[Term], bool]:
     """Terms of a right-hand side, and whether the intercept stays."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         left, keep = _expand(node.left, f)
-        if isinstance(node.right, ast.Constant) and node.right.value in (0, 1):
+        if isinstance(node.right, ast.Constant) and _switch(node.right):
             return left, (node.right.value == 1) == isinstance(node.op, ast.Add)
         right, more = _expand(node.right, f)
         if isinstance(node.op, ast.Sub):
             gone = {frozenset(t) for t in right}
             return [t for t in left if frozenset(t) not in gone], keep
         return left + right, keep and more
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.MatMult):
-        (left, _), (right, _) = _expand(node.left, f), _expand(node.right, f)
+    if isinstance(node, ast.BinOp) and (isinstance(node.op, ast.Mult) or _interaction(node)):
+        other = node.right if isinstance(node.op, ast.Mult) else node.right.operand  # type: ignore[attr-defined]
+        (left, _), (right, _) = _expand(node.left, f), _expand(other, f)
+        if len(left) * len(right) > CROSSED_LIMIT:
+            raise DataError(f"formula {f.text!r}: {len(left) * len(right)} terms", remedy=f"at most {TERM_LIMIT}")
+        if not (left and right):
+            raise DataError(f"formula {f.text!r}: an interaction with a number", remedy="cross columns; add a number")
         crossed = [a + b for a in left for b in right]
         return (left + right + crossed, True) if isinstance(node.op, ast.Mult) else (crossed, True)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        return [], node.operand.value != 1
-    if isinstance(node, ast.Constant) and node.value in (0, 1) and not isinstance(node.value, bool):
-        return [], node.value == 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _switch(node.operand):
+        return [], node.operand.value != 1  # type: ignore[attr-defined]
+    if _switch(node):
+        return [], node.value == 1  # type: ignore[attr-defined]
     return [(_atom(node, f),)], True
+
+
+def _switch(node: ast.expr) -> bool:
+    """Whether this is the 0 or 1 that takes the intercept out or puts it in."""
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value in (0, 1)
+
+
+def _interaction(node: ast.BinOp) -> bool:
+    """a:b, which was read as a ** ~b."""
+    return isinstance(node.op, ast.Pow) and isinstance(node.right, ast.UnaryOp) and isinstance(node.right.op, ast.Invert)
 
 
 def _atom(node: ast.expr, f: Formula) -> Atom:
@@ -209,6 +240,8 @@ def _atom(node: ast.expr, f: Formula) -> Atom:
             raise DataError(f"formula {f.text!r}: factor() takes one column", remedy="write factor(x)")
         return Atom(f"factor({_show(node.args[0], f)})", node.args[0], factor=True)
     _check(node, f)
+    if not any(True for _ in _names(node, f)):
+        raise DataError(f"formula {f.text!r}: {_show(node, f)!r} names no column", remedy="leave it out")
     return Atom(_show(node, f), node)
 
 
@@ -228,23 +261,27 @@ def _column(node: ast.expr, f: Formula) -> str:
 
 
 def _show(node: ast.expr, f: Formula) -> str:
-    return re.sub(r"q__(\d+)", lambda m: f.quoted[int(m[1])], ast.unparse(node))
+    text = ast.unparse(node).replace(" ** ~", ":").replace("**", "^")
+    return re.sub(r"q__(\d+)", lambda m: f.quoted[int(m[1])], text)
 
 
-def _check(node: ast.expr, f: Formula, inside: bool = False) -> None:
-    """DataError for what is not in the language of the head of this file."""
+def _check(node: ast.expr, f: Formula, inside: int = 0) -> None:
+    """DataError for what is not in the language of the head of this file. inside: depth within a function."""
     if _plain(node) or (inside and isinstance(node, ast.Constant) and isinstance(node.value, int | float | str)):
         return
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and len(node.args) == 1:
-        return _check(node.args[0], f, inside=True)
-    if inside and isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        _check(node.left, f, True)
-        return _check(node.right, f, True)
-    if inside and isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return _check(node.operand, f, True)
-    if inside and isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
-        _check(node.left, f, True)
-        return _check(node.comparators[0], f, True)
+    if inside > DEPTH_LIMIT:
+        raise DataError(f"formula {f.text[:60]!r}…: nested too deeply", remedy=f"at most {DEPTH_LIMIT} operations in a function")
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
+        if len(node.args) == 1 and not node.keywords:
+            return _check(node.args[0], f, inside + 1)
+    elif inside and isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        _check(node.left, f, inside + 1)
+        return _check(node.right, f, inside + 1)
+    elif inside and isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return _check(node.operand, f, inside + 1)
+    elif inside and isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+        _check(node.left, f, inside + 1)
+        return _check(node.comparators[0], f, inside + 1)
     words = f"columns, + : * and the functions factor {' '.join(FUNCTIONS)}"
     raise DataError(f"formula {f.text!r}: {_show(node, f)!r} is not understood", remedy=f"use {words}; other names in backticks")
 
@@ -275,7 +312,8 @@ def _values(atom: Atom, table: pl.DataFrame, f: Formula) -> NDArray[Any]:
     with np.errstate(all="ignore"):
         values = np.asarray(_evaluate(atom.tree, table, f))
     if not _plain(atom.tree) and values.dtype.kind == "f":
-        before = reduce(np.logical_and, (_complete(table, [n]) for n in _names(atom.tree, f)), np.ones(len(table), bool))
+        before = _complete(table, tuple(_names(atom.tree, f)))
+        values = np.where(before, values, np.nan)  # else a comparison with a missing value would be false, not missing
         bad = np.flatnonzero(before & ~np.isfinite(values))
         if len(bad):
             raise DataError(f"{atom.text} has no finite value", row=int(bad[0]) + 1, remedy="mend the value or the formula")
@@ -287,9 +325,11 @@ def _evaluate(node: ast.expr, table: pl.DataFrame, f: Formula) -> Any:
         s = table[_column(node, f)]
         if s.dtype == pl.String or s.dtype in (pl.Categorical, pl.Enum):
             return s.cast(pl.String).to_numpy()
+        if s.dtype.is_nested() or s.dtype in (pl.Object, pl.Binary):
+            raise DataError(f"holds {s.dtype}", column=s.name, remedy="give a column of numbers or words")
         return s.cast(pl.Float64).to_numpy()
     if isinstance(node, ast.Constant):
-        return node.value
+        return node.value if isinstance(node.value, str) else _float(node.value, f)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return np.asarray(FUNCTIONS[node.func.id](_number(_evaluate(node.args[0], table, f), node, f)), float)
     if isinstance(node, ast.BinOp):
@@ -298,13 +338,34 @@ def _evaluate(node: ast.expr, table: pl.DataFrame, f: Formula) -> Any:
         return -_number(_evaluate(node.operand, table, f), node, f)
     assert isinstance(node, ast.Compare)
     left, right = _evaluate(node.left, table, f), _evaluate(node.comparators[0], table, f)
+    numbers = [np.asarray(v).dtype.kind in "fiub" for v in (left, right)]
+    if numbers[0] != numbers[1]:
+        raise DataError(f"formula {f.text!r}: {_show(node, f)} compares words with a number", remedy="put words into quotes")
+    if not numbers[0]:
+        left, right = (np.array(["" if w is None else w for w in np.atleast_1d(v)], str) for v in (left, right))
     return np.asarray(_COMPARE[type(node.ops[0])](left, right), float)
+
+
+def _float(value: Any, f: Formula) -> float:
+    try:
+        return float(value)
+    except OverflowError as e:
+        raise DataError(f"formula {f.text[:60]!r}…: a number is too large", remedy="write it shorter") from e
 
 
 def _number(value: Any, node: ast.expr, f: Formula) -> Any:
     if np.asarray(value).dtype.kind not in "fiub":
         raise DataError(f"formula {f.text!r}: {_show(node, f)} holds words", remedy="use it without a function, as a factor")
     return value
+
+
+def by_contrasts(f: Formula, term: Term, atom: Atom, factors: Collection[Atom]) -> bool:
+    """Whether a factor is coded by contrasts in a term: where the term without it is in the model. Without an intercept only the
+    first factor that is a term by itself has all its levels, as in R."""
+    if rest := frozenset(term) - {atom}:
+        return rest in {frozenset(t) for t in f.terms}
+    first = next((t[0] for t in f.terms if len(t) == 1 and t[0] in factors), None)
+    return f.intercept or atom != first
 
 
 # ---- the matrix ------------------------------------------------------------------------------------------------------------
@@ -320,23 +381,30 @@ def _matrix(
             order[atom.text] = codes[atom][1] or ()
         else:
             codes[atom] = (values.astype(float), None)
-    present: set[frozenset[Atom]] = {frozenset(t) for t in f.terms} | ({frozenset()} if f.intercept else set())
+    factors = {a for a, (_, found) in codes.items() if found is not None}
+    _few_enough(f, codes)
     columns: list[Array] = [np.ones(len(table))] if f.intercept else []
     names = ["(Intercept)"] if f.intercept else []
     term_of = [-1] * f.intercept
     for k, term in enumerate(f.terms):
-        blocks = [_block(a, codes[a], contrasts=frozenset(set(term) - {a}) in present) for a in term]
+        blocks = [_block(a, codes[a], contrasts=by_contrasts(f, term, a, factors)) for a in term]
         for picked in product(*(range(len(b)) for b in reversed(blocks))):  # the first variable runs fastest, as in R
             chosen = [b[i] for b, i in zip(blocks, reversed(picked), strict=True)]
             columns.append(reduce(np.multiply, (c for _, c in chosen)))
             names.append(":".join(n for n, _ in chosen))
             term_of.append(k)
-    if len(columns) > COLUMN_LIMIT:
-        raise DataError(
-            f"formula {f.text!r}: {len(columns)} columns", remedy=f"at most {COLUMN_LIMIT}; a factor has too many levels"
-        )
     matrix = np.column_stack(columns) if columns else np.empty((len(table), 0))
     return matrix, tuple(names), tuple(term_of), order
+
+
+def _few_enough(f: Formula, codes: Mapping[Atom, tuple[NDArray[Any], tuple[str, ...] | None]]) -> None:
+    """DataError for a matrix with too many columns, before it is built."""
+    width = {a: 1 if levels is None else max(len(levels) - 1, 1) for a, (_, levels) in codes.items()}
+    count = sum(math.prod(width[a] for a in term) for term in f.terms)
+    if count > COLUMN_LIMIT:
+        raise DataError(
+            f"formula {f.text!r}: {count} columns or more", remedy=f"at most {COLUMN_LIMIT}; a factor has too many levels"
+        )
 
 
 def _coded(atom: Atom, values: NDArray[Any], order: Mapping[str, tuple[str, ...]]) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -344,7 +412,7 @@ def _coded(atom: Atom, values: NDArray[Any], order: Mapping[str, tuple[str, ...]
     inner = atom.text[7:-1] if atom.factor else atom.text
     given = order.get(atom.text) or order.get(inner)
     if values.dtype.kind in "fiub":
-        number = values.astype(float)
+        number = values.astype(float) + 0.0  # no −0
         words = np.array(["" if np.isnan(v) else f"{v:.15g}" for v in number], object)
         found = tuple(f"{v:.15g}" for v in np.unique(number[~np.isnan(number)]))
     else:

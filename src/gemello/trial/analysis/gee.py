@@ -96,10 +96,7 @@ def gee(
     groups, n = _groups(d, by, visit)
     offset = np.zeros(len(d))
     if exposure is not None:
-        time = d.table[exposure].cast(pl.Float64).to_numpy()
-        if not (time > 0).all():
-            raise DataError("exposure must be above 0", column=exposure, remedy="give person-time")
-        offset = np.log(time)
+        offset = glm.log_exposure(d.table, exposure)
     column = d.formula.outcome.text if d.formula.outcome else "outcome"
     start = glm.fit(d.matrix, d.outcome, d.names, family, link, offset, column).values
     f = family_of(family, link)
@@ -111,7 +108,13 @@ def gee(
 
 def _groups(d: Design, by: Sequence[str], visit: str | None) -> tuple[list[_Group], int]:
     subjects = d.table.select(pl.struct(list(by)).rank("dense"))[:, 0].to_numpy().astype(np.int64)
-    place = np.zeros(len(d)) if visit is None else d.table[visit].cast(pl.Float64).to_numpy()
+    place = np.zeros(len(d))
+    if visit is not None:
+        place = d.table[visit].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+        bad = np.flatnonzero(~np.isfinite(place))
+        if len(bad):
+            value, row = d.table[visit][int(bad[0])], int(d.kept[bad[0]]) + 1
+            raise DataError("not the number of a visit", row=row, column=visit, value=value, remedy="number the visits 1, 2, …")
     order = np.lexsort((np.arange(len(d)), place, subjects))
     at = np.flatnonzero(np.r_[True, np.diff(subjects[order]) != 0])
     patterns: dict[tuple[float, ...], list[NDArray[np.int64]]] = {}
@@ -171,9 +174,11 @@ def _solved(
     x: Array, y: Array, offset: Array, f: Family, groups: Sequence[_Group], kind: str, beta: Array, column: str
 ) -> tuple[Array, float, float]:
     alpha, phi = 0.0, 1.0
-    for _ in range(200):
+    for step in range(200):
         slopes, e = _pieces(x, y, offset, f, beta)
         phi = float(np.mean(e**2))
+        if not phi > 0:
+            raise DataError("the model fits the outcome without error", column=column, remedy="analyse an outcome that varies")
         alpha = _alpha(kind, e / np.sqrt(phi), groups)
         information, score = np.zeros((x.shape[1], x.shape[1])), np.zeros(x.shape[1])
         for g in groups:
@@ -183,7 +188,8 @@ def _solved(
             score += np.einsum("sik,si->k", weighted, e[g.rows])
         move = np.linalg.solve(information, score)
         beta = beta + move
-        if np.max(np.abs(move)) < 1e-11 * (1 + np.max(np.abs(beta))):
+        moved = float(np.sqrt(np.maximum(move @ information @ move, 0) / phi))  # in standard errors: whatever the outcome's unit
+        if moved < 1e-10 or (step > 20 and moved < 1e-6):
             return beta, alpha, phi
         if not np.isfinite(beta).all():
             break

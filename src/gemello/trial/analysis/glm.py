@@ -101,11 +101,17 @@ def fit_formula(
     checked(d)
     offset = np.zeros(len(d))
     if exposure is not None:
-        time = d.table[exposure].cast(pl.Float64).to_numpy()
-        if not (time > 0).all():
-            raise DataError("exposure must be above 0", column=exposure, remedy="give person-time")
-        offset = np.log(time)
+        offset = log_exposure(d.table, exposure)
     return fit(d.matrix, d.outcome, d.names, family, link, offset, d.formula.outcome.text)
+
+
+def log_exposure(table: pl.DataFrame, column: str) -> Array:
+    """(rows,) logarithm of person-time. Raises DataError for words, and for times that are not above 0 and finite."""
+    time = table[column].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    bad = np.flatnonzero(~((time > 0) & np.isfinite(time)))
+    if len(bad):
+        raise DataError("exposure must be above 0", column=column, value=table[column][int(bad[0])], remedy="give person-time")
+    return np.asarray(np.log(time), float)
 
 
 def fit(

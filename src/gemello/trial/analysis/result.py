@@ -37,6 +37,10 @@ class Estimate:
     null: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise DataError("no confidence level", column="level", value=self.level, remedy="give a number such as 0.95")
+
     @property
     def statistic(self) -> float:
         """(estimate − null) / se."""

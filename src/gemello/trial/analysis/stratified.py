@@ -20,6 +20,7 @@ from gemello.trial.analysis.arms import Randomised, randomised
 from gemello.trial.analysis.result import Estimate
 
 Array = NDArray[np.float64]
+FEW = 5  # subjects in a cell: their mean residual is mostly noise, which the variance is then reduced by
 STILL = 1e-8  # of the residual's SD: below it a stratum's mean is rounding
 
 
@@ -34,17 +35,23 @@ def correction(trial: Randomised, residuals: Array, arm_of: NDArray[np.int64]) -
         return np.zeros((m, m)), ()
     pi, groups = trial.share, int(trial.strata.max()) + 1
     difference = (np.diag(pi) - np.outer(pi, pi)) * _gain(trial.scheme, pi)
-    out, empty = np.zeros((m, m)), 0
+    out, empty, few = np.zeros((m, m)), 0, 0
     means = np.zeros((groups, m))
     for z in range(groups):
         here = trial.strata == z
         for j in range(m):
             mine = here & (trial.code == arm_of[j])
-            empty += not mine.any()
             means[z, j] = residuals[mine, j].mean() if mine.any() else 0.0
+        sizes = np.bincount(trial.code[here], minlength=len(pi))
+        few += int((sizes < FEW).sum())
+        if not sizes.all():
+            empty += int((sizes == 0).sum())
+            continue
         u = means[z] / pi[arm_of]
         out += here.mean() * np.outer(u, u) * difference[np.ix_(arm_of, arm_of)]
     warnings = [f"{empty} cells of stratum and arm have no subject: the variance is conservative"] if empty else []
+    if few > empty + groups * len(pi) / 2:
+        warnings.append(f"most cells of stratum and arm have fewer than {FEW} subjects: the standard error may be too small")
     spread = np.array([residuals[trial.code == a, j].std() for j, a in enumerate(arm_of)])
     if trial.scheme == "pocock-simon" and (np.abs(means) > STILL * np.maximum(spread, 1e-300)).any():
         words = "variance as under simple randomisation, conservative; adjust for the joint strata in every arm to be exact"

@@ -49,13 +49,15 @@ def natural(words: Sequence[str]) -> list[str]:
     return sorted(words, key=lambda w: [(0, float(x), "") if i % 2 else (1, 0.0, x) for i, x in enumerate(_NUMBER.split(w))])
 
 
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
+_NUMBER = re.compile(r"((?:(?<=\s)-|^-)?\d+(?:\.\d+)?)")  # a sign stands alone: Day -7, but not Visit 1-2
 
 
 def words(column: pl.Series) -> list[str | None]:
     """Values as labels: 8 and 8.0 are "8"; nothing, NaN and "" are None."""
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary):
+        raise DataError(f"holds {column.dtype}", column=column.name, remedy="give words or numbers")
     if column.dtype.is_numeric():
-        return [None if v is None or np.isnan(v) else f"{v:g}" for v in column.cast(pl.Float64).to_list()]
+        return [None if v is None or np.isnan(v) else f"{v + 0.0:.15g}" for v in column.cast(pl.Float64).to_list()]
     return [None if v is None or v == "" else str(v) for v in column.cast(pl.String).to_list()]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from gemello.base.errors import DataError, UnsupportedError
-from gemello.trial.analysis.formula import Array, Atom, Design, Formula, design
+from gemello.trial.analysis.formula import Array, Atom, Design, Formula, by_contrasts, design
 from gemello.trial.analysis.mmrm.data import label_of, natural
 
 Margins = Literal["equal", "observed"]
@@ -127,13 +127,12 @@ def centred(found: Design) -> Array:
     """The design matrix with centred differences from the reference level for contrasts; other columns as they are."""
     f = found.formula
     blocks = {a: _block(found, a) for a in dict.fromkeys(a for t in f.terms for a in t)}
-    present: set[frozenset[Atom]] = {frozenset(t) for t in f.terms} | ({frozenset()} if f.intercept else set())
+    factors = {a for a in blocks if a.text in found.levels}
     columns = [np.ones(len(found))] if f.intercept else []
     for term in f.terms:
         parts = []
         for a in term:
-            factor = a.text in found.levels
-            coded = factor and frozenset(set(term) - {a}) in present
+            coded = a in factors and by_contrasts(f, term, a, factors)
             parts.append(blocks[a][:, 1:] - 1 / blocks[a].shape[1] if coded else blocks[a])
         for picked in product(*(range(b.shape[1]) for b in reversed(parts))):
             columns.append(reduce(np.multiply, (b[:, i] for b, i in zip(parts, reversed(picked), strict=True))))

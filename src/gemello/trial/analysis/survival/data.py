@@ -98,7 +98,7 @@ def _missing(value: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value + 0.0:.15g}" if isinstance(value, float) else str(value)
 
 
 def terms(table: pl.DataFrame, covariates: Sequence[str], score: str | None = None) -> Design | None:
@@ -124,6 +124,9 @@ def prepare(
     level = words(table, list(strata)) if strata else ["all"] * len(table)
     d = terms(table, covariates, score)
     x, names = (np.empty((len(table), 0)), ()) if d is None else _without_intercept(d)
+    if len(endless := np.argwhere(np.isinf(x))):
+        i, j = endless[0]
+        raise DataError("not a finite number", row=int(i) + 1, column=names[j], remedy="mend the value or leave it empty")
     good = ~np.isnan(t) & ~np.isnan(e) & ~np.isnan(start) & ~np.isnan(x).any(axis=1)
     good &= np.array([v is not None for v in label], bool) & np.array([v is not None for v in level], bool)
     kept = np.flatnonzero(good)

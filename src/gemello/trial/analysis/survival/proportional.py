@@ -37,7 +37,7 @@ class Proportionality:
 def proportional_hazards(model: Cox, transform: Transform = "km") -> Proportionality:
     """The exact score test for a time-varying coefficient. transform: g(t) is 1 − Kaplan–Meier just before t ("km"), the rank of
     t among all ends of follow-up, t itself or its logarithm. Raises DataError for an unknown transform, or log with an event at
-    time 0."""
+    time 0. NaN where there are too few event times for a test."""
     beta, p = model.values, len(model.values)
     g = _transform(model, transform)
     centre = float(np.concatenate([g[i][s.row_time] for i, s in enumerate(model.sets.strata)]).mean())
@@ -53,8 +53,12 @@ def proportional_hazards(model: Cox, transform: Transform = "km") -> Proportiona
     i0, i1, i2 = (b[2] for b in blocks)
     solved = np.linalg.solve(i0, i1)
     v = i2 - i1.T @ solved
-    chisq = {n: float(score[k] ** 2 / (i2[k, k] - i1[:, k] @ solved[:, k])) for k, n in enumerate(model.names)}
-    whole = float(score @ np.linalg.solve(v, score))
+    scale = np.sqrt(np.maximum(np.diag(i2), 0))
+    if (np.diag(v) > 1e-12 * scale**2).all() and np.linalg.cond(v / np.outer(scale, scale)) < 1e12:
+        chisq = {n: float(score[k] ** 2 / v[k, k]) for k, n in enumerate(model.names)}
+        whole = float(score @ np.linalg.solve(v, score))
+    else:  # too few event times to see a change in time
+        chisq, whole = dict.fromkeys(model.names, float("nan")), float("nan")
     time, transformed, residuals = _residuals(model, g)
     scaled = beta + len(time) * residuals @ model.model_covariance
     return Proportionality(

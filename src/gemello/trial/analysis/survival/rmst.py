@@ -62,6 +62,8 @@ def restricted_means(d: SurvivalData, tau: float | None = None) -> RestrictedMea
     if d.x.shape[1]:
         change = slopes[1] - slopes[0]
         spread = float(change @ np.cov(d.x, rowvar=False, ddof=1).reshape(len(change), -1) @ change) / len(d)
+    if not sum(variances) > 0:
+        raise DataError(f"no variation before {end:g} in either arm", column="time", remedy="give a later time, or the Cox model")
     se0, se1 = (float(np.sqrt(v)) for v in variances)
     return RestrictedMeans(end, (means[0], means[1]), (se0, se1), means[1] - means[0], float(np.sqrt(sum(variances) + spread)))
 
