@@ -199,7 +199,7 @@ def test_drift_is_refused_and_the_rest_goes_on(locked: tuple[Path, str], table: 
 
 @pytest.mark.parametrize(("make", "words"), [
     (pl.col("noise"), "calibration: correlation"),
-    (pl.col("severity26") * 10, "calibration: slope"),
+    (pl.col("severity26") * 10, "as no forecast has from baseline"),
     (pl.col("severity0") + 7 * (pl.col("arm") == "t"), "differs between the randomised arms"),
     (pl.when(pl.col("id") < 30).then(None).otherwise(pl.col("severity0")), "participants have no score"),
     (2 * pl.col("severity0") / 2, "linear function of severity0"),
@@ -212,6 +212,15 @@ def test_columns_that_fail(table: pl.DataFrame, tmp_path: Path, make: pl.Expr, w
     assert found.score is not None
     assert any(words in r for r in found.score.reasons), found.score.reasons
     assert found.primary[0].adjustment == "covariates"
+
+
+def test_a_slope_that_is_off_is_told_and_closes_nothing(table: pl.DataFrame, tmp_path: Path) -> None:
+    """An effect that differs between participants moves the pooled slope of a score that is perfect on control."""
+    here = once(table).with_columns((5 * pl.col("severity0") + pl.col("age") / 1000).alias("u"))
+    found = run(tmp_path, here, endpoint=ONCE, score={"column": "u", "source": "a test"})
+    assert found.score is not None
+    assert not any("slope" in r for r in found.score.reasons)
+    assert any("slope" in w for w in found.score.warnings)
 
 
 def test_the_outcome_itself_is_no_score(table: pl.DataFrame, tmp_path: Path) -> None:

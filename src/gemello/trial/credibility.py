@@ -15,8 +15,9 @@ from gemello.trial.protocol import Estimand, Protocol
 MISSING = "not stated in the protocol"
 COVERAGE = (
     "FDA's guidance of May 2023 on adjusting for covariates speaks of prespecified baseline covariates. It does not cover scores "
-    "that a model has learned from other data: its scope excludes them. The score-adjusted analysis can not claim it; the "
-    "unadjusted and the covariate-adjusted analysis stand beside it for that reason."
+    "that a model has learned from other data: its scope excludes them. Nor does it address mixed models for repeated measures, "
+    "models for missing outcomes, non-randomised comparisons or Bayesian methods: where these appear here, they cannot "
+    "claim it. The unadjusted and the covariate-adjusted analysis stand beside the others for that reason."
 )
 
 

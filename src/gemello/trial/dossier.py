@@ -116,7 +116,7 @@ def printed(result: Result) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     for r in result.comparison.rows:
         e = r.estimate
         value, low, high = e.ratio if e.scale == "log" else (e.estimate, *e.interval)
-        ess = r.ess.get("model", next(iter(r.ess.values()), None)) if r.adjustment != "unadjusted" else None
+        ess = r.ess.get("reported", next(iter(r.ess.values()), None)) if r.adjustment != "unadjusted" else None
         rows.append((e.label, r.adjustment, value, e.se, low, high, e.p, "" if ess is None else f"{ess:.3f}"))
     return columns, rows
 

@@ -257,7 +257,7 @@ def name_of(value: Any) -> str:
     """An arm, a visit or a level as text: 1, 1.0 and "1" are the same."""
     if isinstance(value, bool):
         return str(int(value))
-    return f"{value:g}" if isinstance(value, int | float) else str(value).strip()
+    return f"{value:.15g}" if isinstance(value, int | float) else str(value).strip()
 
 
 def _arms(f: Fields) -> Arms:

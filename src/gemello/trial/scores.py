@@ -1,14 +1,16 @@
 """The prognostic score of a trial: from a locked generator or a column, judged before it is used.
 
-The gates see baseline values (drift) and the outcomes of all arms together, blinded to the arm (calibration): what decides
-whether the score enters knows nothing of the treatment's effect, so the type I error of the comparison stays what it is. How the
-score does in the control arm is reported, and decides nothing.
+The gates see baseline values (drift) and the outcomes of all arms together, blinded to the arm (correlation): under the null
+hypothesis what decides whether the score enters knows nothing of the comparison, so its type I error stays what it is. The slope
+of the outcome on the score is told but closes nothing: an effect that is not the same for all (a ratio of risks, an interaction)
+moves the pooled slope of a score that is perfect on control. How the score does in the control arm is reported, and decides
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from gemello.trial.protocol import Protocol, Score, name_of
 
 Array = NDArray[np.float64]
 DRAWS = 1000  # futures, of the risk of an event
+TOO_GOOD = 0.97  # correlation with the outcome that no forecast from baseline has
 UNBALANCED = 1e-4  # p of a baseline score that differs between randomised arms: by chance in one trial of ten thousand
 
 
@@ -75,6 +78,7 @@ def attach(protocol: Protocol, table: pl.DataFrame) -> Scored:
         reasons.append(f"the generator makes no such forecast: {made.refused}")
     elif lacking:
         reasons.append(f"{lacking} participants have no score: it must be known for everybody at randomisation")
+    reasons += [made.learnt] if made.learnt else []
     reasons += _unbalanced(protocol, score, at_end[ARM].to_list(), one, made.columns)
     control = None
     if not lacking:
@@ -104,7 +108,8 @@ def limits(score: Score) -> Any:
 @dataclass(frozen=True)
 class _Made:
     """values: of each row. gate: of the drift. model: what the generator says of itself. held_out: its scores. columns: of the
-    trial, that the score was made of. refused: why the generator makes no forecast, empty where it does."""
+    trial, that the score was made of. refused: why the generator makes no forecast, empty where it does. learnt: of
+    participants that the generator learned from; empty where there are none."""
 
     values: list[float | None]
     gate: Any
@@ -112,6 +117,7 @@ class _Made:
     held_out: Mapping[str, Any]
     columns: tuple[str, ...]
     refused: str = ""
+    learnt: str = ""
 
 
 def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.DataFrame) -> _Made:
@@ -142,7 +148,8 @@ def _generated(protocol: Protocol, score: Score, table: pl.DataFrame, one: pl.Da
     said = {k: str(v) for k, v in locked.provenance.items() if isinstance(v, str | int | float) and v != ""}
     model = {"kind": locked.kind, "SHA-256": locked.hash, **said}
     held_out = dict(locked.provenance.get("scores", {}))
-    return _Made([None if np.isnan(v) else float(v) for v in values], gate, model, held_out, read, refused)
+    learnt = registry.domain("progression", "overlap").overlap(locked.persons, locked.history_of(inputs)).reason
+    return _Made([None if np.isnan(v) else float(v) for v in values], gate, model, held_out, read, refused, learnt)
 
 
 def _forecast(locked: Any, inputs: pl.DataFrame, variable: str, at: float) -> Array:
@@ -276,6 +283,8 @@ def _calibrated(protocol: Protocol, score: Array, outcome: Array, rows: pl.DataF
     """Reasons and warnings of the blinded calibration; its figures, and those of the control arm."""
     assert protocol.score is not None
     gates = registry.domain("progression", "gates")
+    if protocol.endpoint.exposure:  # a forecast for one unit of exposure, held against counts over a person's own
+        score = score * rows[protocol.endpoint.exposure].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     try:
         pooled = gates.calibrate(score, outcome, pooled=True)
     except GemelloError as e:
@@ -285,9 +294,16 @@ def _calibrated(protocol: Protocol, score: Array, outcome: Array, rows: pl.DataF
         control = gates.calibrate(score[here], outcome[here]).as_dict()
     except GemelloError:  # too few: it is shown, and decides nothing
         control = None
-    gate = gates.judge(None, pooled, thresholds=limits(protocol.score))
-    notes = list(gate.warnings) if protocol.score.same_scale else []
-    return list(gate.reasons), notes, {"calibration": pooled.as_dict()}, control
+    chosen = limits(protocol.score)
+    found = [w for w in gates.judge(None, pooled, thresholds=chosen).reasons if "slope" in w]
+    gate = gates.judge(None, pooled, thresholds=replace(chosen, slope=(float("-inf"), float("inf"))))
+    reasons, notes = list(gate.reasons), [*found, *gate.warnings] if protocol.score.same_scale else []
+    if abs(pooled.correlation.rho) > TOO_GOOD:
+        reasons.append(
+            f"correlation with the outcome {pooled.correlation.rho:.3f}, as no forecast has from baseline: it was made of data "
+            "seen after randomisation"
+        )
+    return reasons, notes, {"calibration": pooled.as_dict()}, control
 
 
 def _discriminates(protocol: Protocol, score: Array, time: Array, rows: pl.DataFrame) -> Judged:

@@ -128,8 +128,12 @@ def _filled(protocol: Protocol, everyone: pl.DataFrame, name: str, terms: Sequen
         found = conditional_mean(data, strategies=name.upper(), visit=at, level=protocol.analysis.level)  # type: ignore[arg-type]
     except GemelloError as e:
         return [Sensitivity(name, None, f"could not be made: {e}")]
-    labels = (f"{protocol.arms.label(a)} against {protocol.arms.label(protocol.arms.control)}" for a in protocol.arms.active)
-    return [Sensitivity(name, replace(e, label=label), f"{said}{e.method}") for e, label in zip(found, labels, strict=True)]
+    by_arm = dict(zip(data.arms[1:], found, strict=True))  # the arms of `data` are in the order of their names
+    control = protocol.arms.label(protocol.arms.control)
+    return [
+        Sensitivity(name, replace(by_arm[a], label=f"{protocol.arms.label(a)} against {control}"), f"{said}{by_arm[a].method}")
+        for a in protocol.arms.active
+    ]
 
 
 def _tipped(protocol: Protocol, data: Visits, at: str) -> list[Sensitivity]:

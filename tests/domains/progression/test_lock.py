@@ -147,7 +147,7 @@ def _relocked(path: Path, **changes: Any) -> None:
         {"generator": {"slope": "x", "bound": 1}},
         {"generator": []}, {"generator": {"slope": {"$": "now"}, "bound": 1}},
         {"validity": {}}, {"validity": None}, {"schema": "x"},
-        {"schema_version": 2}, {"provenance": {"$": []}},
+        {"schema_version": 1}, {"provenance": {"$": []}},
     ],
 )  # fmt: skip
 def test_hostile_contents_are_data_errors(locked: tuple[Path, str], changes: dict[str, Any]) -> None:

@@ -73,9 +73,13 @@ def forecast(
     import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415
 
-    from gemello.base.errors import RefusalError  # noqa: PLC0415
+    from gemello.base.errors import DataError, RefusalError  # noqa: PLC0415
     from gemello.domains.progression import description, lock  # noqa: PLC0415
 
+    bad = next((t for t in at if not (np.isfinite(t) and t > known)), None)
+    if not np.isfinite(known) or bad is not None:
+        value = known if bad is None else bad
+        raise DataError("not a time after what is known", column="--at", value=value, remedy="give a time later than --known")
     with output.progress("Reading the generator") as say:
         locked = lock.read(generator, sha256)
         seen = description.read(persons).read(like=locked.generator.variables).until(known)

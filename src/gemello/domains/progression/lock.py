@@ -29,7 +29,7 @@ from gemello.domains.progression.validity import Validity
 from gemello.model.generator import Array, Generator, History
 
 SCHEMA = "gemello locked generator"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LARGEST = 32 * 2**20  # bytes
 DIGITS = 9  # significant digits of a score, of its spread: the last bits differ between machines
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -38,8 +38,9 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 @dataclass(frozen=True)
 class Locked:
     """A generator that will not change. hash: SHA-256 (64 hexadecimal digits). provenance: of its training: data hash, seed,
-    persons, rows, options, held-out scores, versions, date, and `content`: the hash of the generator alone, which training anew on the same
-    data with the same seed gives again. validity: the population that it learned from; persons: their marks (see `overlap`)."""
+    persons, rows, options, held-out scores, versions, date, and `content`: the hash of the generator alone, which
+    training anew on the same data with the same seed gives again. validity: the population that it learned from; persons: their
+    marks (see `overlap`)."""
 
     generator: Generator
     hash: str

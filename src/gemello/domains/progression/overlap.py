@@ -1,8 +1,8 @@
 """Whether participants of a trial are among the persons that a generator learned from.
 
-A score of persons who trained it has seen their outcomes: it fits them better than it forecasts others, and the type I error of a
-trial adjusted for it can double. So a locked file carries a mark of each person's baseline values (of nine significant digits), and a
-trial's participants are compared with them. Marks say nothing of a person to who does not hold the same values already.
+A score of persons who trained it has seen their outcomes: it fits them better than it forecasts others, and the type I error of
+a trial adjusted for it can double. So a locked file carries a mark of each person's baseline values (of nine significant digits),
+and a trial's participants are compared with them. Marks say nothing of a person to who does not hold the same values already.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ALARM = 1e-4  # probability of as many agreements by chance
 
 @dataclass(frozen=True)
 class Overlap:
-    """agree: participants whose baseline values are those of a person of the history. expected: by chance, as often as two persons
-    of the history agree. of: participants. reason: why the score must be refused; empty where it need not be."""
+    """agree: participants whose baseline values are those of a person of the history. expected: by chance, as often as two
+    persons of the history agree. of: participants. reason: why the score must be refused; empty where it need not be."""
 
     agree: int
     expected: float
@@ -47,15 +47,17 @@ def overlap(known: Sequence[str], trial: History) -> Overlap:
     n = len(known)
     counts = Counter(known)
     twice = sum(c * (c - 1) for c in counts.values()) / max(n * (n - 1), 1)  # two persons of the history agree
-    chance = 1.0 - (1.0 - twice) ** n
+    shares = np.array(list(counts.values())) / max(n, 1)
+    chance = float(np.sum(shares * (1.0 - (1.0 - shares) ** n))) if twice > 0 else 0.0  # of a participant like the history's
     mine = marks(trial)
     agree = sum(m in counts for m in mine)
     expected = chance * len(mine)
     surprise = float(stats.binom.sf(agree - 1, len(mine), chance)) if agree else 1.0
-    if agree - expected <= max(FEW * len(mine), 1) or surprise > ALARM:
+    uncertain = twice > 0.0 and chance > 0.2  # few values: agreement tells nothing
+    if uncertain or agree - expected <= max(FEW * len(mine), 1) or surprise > ALARM:
         return Overlap(agree, expected, len(mine), "")
     return Overlap(
         agree, expected, len(mine),
-        f"{agree} of {len(mine)} participants have the baseline values of persons that the generator learned from ({expected:.1f} "
-        "expected by chance): train it on other persons",
+        f"{agree} of {len(mine)} participants have the baseline values of persons that the generator learned from "
+        f"({expected:.1f} expected by chance): train it on other persons",
     )  # fmt: skip

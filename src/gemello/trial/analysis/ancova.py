@@ -38,12 +38,13 @@ def ancova(
 
     covariates: columns or formula terms. score: a prognostic score's column, one more covariate (centred and scaled inside).
     covariance: "model", "HC0" … "HC4" (t with n − k degrees of freedom), "influence", "influence by arm" or "vcovG" (normal);
-    None takes HC3, or influence by arm where slopes differ by arm, or vcovG where the randomisation was not simple.
+    None takes HC3, or influence by arm where slopes differ by arm or the randomisation was not simple (vcovG is anti-conservative
+    with three arms or unequal allocation and a strong covariate).
     heterogeneous: slopes of every arm. strata, randomisation: columns and scheme ("simple", "permuted-block", "biased-coin",
     "urn", "pocock-simon"); the last three use them. Warnings stand in the estimates' extra["warnings"]. Raises DataError as
     `arms.randomised`, and where HC2–HC4 are not defined.
     """
-    kind = covariance or ("vcovG" if randomisation != "simple" else "influence by arm" if heterogeneous else "HC3")
+    kind = covariance or ("influence by arm" if randomisation != "simple" or heterogeneous else "HC3")
     if kind not in COVARIANCES:
         raise DataError(f"covariance {kind!r} is not known", remedy=f"one of {', '.join(COVARIANCES)}")
     trial = randomised(

@@ -43,12 +43,12 @@ def g_computation(
     """Adjusted risks, means or rates of the arms; `contrasts` gives differences, log ratios and log odds ratios.
 
     family: "binomial", "poisson", "negative-binomial", "gaussian". exposure: column of person-time; rates are per unit of it.
-    covariance: by the delta method "model" (Ge), "HC0" … "HC4"; or "influence" (None, simple randomisation), "influence by arm",
-    "vcovG" (None, stratified randomisation). For the last three and a link that is not canonical the means are augmented by the
+    covariance: by the delta method "model" (Ge), "HC0" … "HC4"; or "influence" (None, simple randomisation), "influence by arm"
+    (None, stratified randomisation), "vcovG". For the last three and a link that is not canonical the means are augmented by the
     mean residual of the arm, so that they hold whatever the model. The rest as `ancova.ancova`.
     Raises DataError for columns that separate, and as `arms.randomised`.
     """
-    kind = covariance or ("influence" if randomisation == "simple" or exposure else "vcovG")
+    kind = covariance or ("influence" if randomisation == "simple" or exposure else "influence by arm")
     if kind not in COVARIANCES:
         raise DataError(f"covariance {kind!r} is not known", remedy=f"one of {', '.join(COVARIANCES)}")
     trial = randomised(
