@@ -114,6 +114,16 @@ def test_every_kind_writes_a_dossier_and_adam(tmp_path: Path) -> None:
         assert {"ESTIMATE", "SE", "PVALUE"} <= set(results["STAT"].to_list())
 
 
+def test_adam_holds_all_randomised_and_flags_the_analysed(tmp_path: Path) -> None:
+    from gemello.trial import adam
+
+    table = simple().with_columns(pl.when(pl.arange(120) < 20).then(None).otherwise(pl.col("y")).alias("y"))
+    found = run(tmp_path, table, endpoint={"kind": "continuous", "outcome": "y"})
+    subjects, records = (read_table(f)[0] for f in adam.write(found, tmp_path / "adam")[:2])
+    assert len(subjects) == len(records) == 120
+    assert (records["ANL01FL"] == "Y").sum() == 100
+
+
 @pytest.mark.parametrize(("p", "words"), [
     (0.0, "p < 0.0001"), (1e-20, "p < 0.0001"), (0.00042, "p = 0.0004"), (0.0312, "p = 0.031"), (0.5637, "p = 0.564"),
     (1.0, "p = 1"),

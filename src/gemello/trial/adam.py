@@ -1,4 +1,5 @@
-"""A trial's analysis written as ADaM: the data set as it was analysed, subjects, and the results."""
+"""A trial's analysis written as ADaM: all randomised subjects of the arms compared, their records with a flag on those that were
+analysed (ANL01FL), and the results."""
 
 from __future__ import annotations
 
@@ -24,13 +25,19 @@ def write(result: Result, folder: Path | str) -> tuple[Path, ...]:
         raise DataError("is a file", source=str(folder), column="--adam", remedy="give a folder")
     terms = covariates(p)
     names = tuple(n for n in (Formula.parse(" + ".join(terms)).columns if terms else ()) if n != e.baseline)
-    used = SCORE in result.table.columns and result.score is not None and result.score.used
-    labels = pl.Series("treatment", [p.arms.label(a) for a in result.table[ARM].to_list()], dtype=pl.String)
-    table = result.table.with_columns(labels)
+    used = result.score is not None and result.score.used
+    everyone = (
+        result.score.table if result.score is not None else result.applied.table
+    )  # with missing outcomes; score as forecast
+    key = [p.subject, e.visit] if e.visit else [p.subject]
+    seen = result.table.select(key).unique().with_columns(pl.lit(True).alias("analysed"))
+    labels = pl.Series("treatment", [p.arms.label(a) for a in everyone[ARM].to_list()], dtype=pl.String)
+    table = everyone.with_columns(labels).join(seen, on=key, how="left", maintain_order="left")
+    table = table.with_columns(pl.col("analysed").fill_null(False) & pl.col(e.outcome).is_not_null())
     roles = adam.Roles(
         subject=p.subject, treatment="treatment", value=e.outcome, arms=tuple(p.arms.label(a) for a in result.prepared.arms),
         visit=e.visit or None, baseline=e.baseline or None, event=e.event or None, covariates=names,
-        score=SCORE if used else None, change=bool(e.baseline),
+        score=SCORE if used else None, change=bool(e.baseline), analysed="analysed",
     )  # fmt: skip
     code = re.sub(r"[^A-Z0-9]", "", e.outcome.upper())[:8] or "OUTCOME"
     estimates = [r.estimate.as_dict() for r in result.comparison.rows]

@@ -81,6 +81,12 @@ def verdict(result: Result) -> dict[str, Any]:
         lines.append(f"Unadjusted: {figures.told(plain.estimate)}{unit}.")
         if gain := gains(r):
             lines.append(f"The adjustment is worth an effective sample size × {gain}.")
+        alone = next((x for x in result.comparison.rows if x.adjustment == "covariates" and x.estimate.label == e.label), None)
+        if r.adjustment == "score + covariates" and alone is not None and "reported" in alone.ess and "reported" in r.ess:
+            more = r.ess["reported"] / alone.ess["reported"]
+            lines.append(
+                f"The covariates alone are worth × {number(alone.ess['reported'], 4)}; the score adds × {number(more, 4)}."
+            )
     if result.score is not None and not result.score.used:
         lines.append(f"The prognostic score was refused: {'; '.join(result.score.reasons)}.")
     return {"label": f"{e.label}, {r.adjustment}", "choice": said, "lines": lines}

@@ -18,7 +18,7 @@ def forest(rows: Sequence[tuple[str, Estimate]], title: str, unit: str = "1") ->
     """Estimates with intervals, one below the other; ratios on a logarithmic axis of which the numbers are the logarithms."""
     log = any(e.scale == "log" for _, e in rows)
     x = np.array([e.estimate for _, e in rows])
-    ends = np.array([e.interval for _, e in rows])
+    ends = np.array([limits(e) for _, e in rows])
     words = tuple(f"{name}: {told(e)}" for name, e in rows)
     null = rows[0][1].null
     marks: list[Mark] = [
@@ -46,12 +46,19 @@ def p_words(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
+def limits(e: Estimate) -> tuple[float, float]:
+    """Interval on the scale of the estimate: the credible one of a posterior, else the confidence interval."""
+    if "credible_lower" in e.extra:
+        return float(e.extra["credible_lower"]), float(e.extra["credible_upper"])
+    return e.interval
+
+
 def told(e: Estimate, digits: int = 4) -> str:
     """Estimate and interval in words, a ratio as a ratio."""
     if e.scale == "log":
-        value, low, high = e.ratio
+        value, low, high = (float(np.exp(v)) for v in (e.estimate, *limits(e)))
     else:
-        value, (low, high) = e.estimate, e.interval
+        value, (low, high) = e.estimate, limits(e)
     return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
 
 
