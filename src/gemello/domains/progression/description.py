@@ -13,7 +13,7 @@ from gemello.base.errors import DataError
 from gemello.domains.progression import history
 from gemello.formats import cdisc, yamlfile
 from gemello.model.fields import Fields
-from gemello.model.generator import History, Variable
+from gemello.model.generator import KINDS, History, Variable
 
 SCHEMA = "gemello-history/1"
 KEYS = (
@@ -75,8 +75,25 @@ def read(path: Path | str) -> Description:
         else {"person": f.text("person"), "time": f.text("time"), "longitudinal": f.texts("longitudinal", ()),
               "since_first": f.flag("since_first", False)}
     )  # fmt: skip
+    _declared(path.name, common, own)
     where = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in f.section("where", {}).values.items()}
     return Description(beside(path, f.text("file")), where, common | own, wide)
+
+
+def _declared(source: str, common: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """DataError for a kind, bound or unit of a variable that the file does not declare, an unknown kind, a variable twice."""
+    names = [*own.get("visits", ()), *own.get("longitudinal", ()), *common["baseline"], *common["events"]]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise DataError("declared twice", source=source, column=twice, remedy="a variable is baseline, longitudinal or an event")
+    for key in ("kinds", "bounds", "units"):
+        for name, value in common[key].items():
+            if str(name).split("=")[0] not in names:
+                raise DataError("of no variable", source=source, column=f"{key} {name}", remedy=f"they are {', '.join(names)}")
+            if key == "kinds" and value not in KINDS:
+                raise DataError(
+                    "no kind", source=source, column=f"{key} {name}", value=value, remedy=f"one of {', '.join(KINDS)}"
+                )
 
 
 def beside(path: Path, name: str) -> Path:
