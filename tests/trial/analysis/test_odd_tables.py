@@ -51,11 +51,12 @@ def test_what_is_no_trial_is_refused(trial, column, options):
         of(trial.with_columns(column), **options)[0]
 
 
-def test_strata_without_an_arm_leave_the_variance_alone(trial):
+@pytest.mark.parametrize("kind", ["vcovG", "influence by arm"])
+def test_strata_without_an_arm_leave_the_variance_alone(trial, kind):
     """Every subject a stratum of its own: nothing is known about balance within strata, so nothing may be gained."""
-    plain = ancova(trial, outcome="y", arm="arm", control=0, covariates=["x"], covariance="vcovG")
+    plain = ancova(trial, outcome="y", arm="arm", control=0, covariates=["x"], covariance=kind)
     (e,) = ancova(
-        trial, outcome="y", arm="arm", control=0, covariates=["x"], strata="id", randomisation="permuted-block"
+        trial, outcome="y", arm="arm", control=0, covariates=["x"], strata="id", randomisation="permuted-block", covariance=kind
     ).contrasts()
     assert e.se == pytest.approx(plain.contrasts()[0].se, rel=1e-12)
     assert any("conservative" in w for w in e.extra["warnings"])
