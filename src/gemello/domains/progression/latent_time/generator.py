@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.base.errors import DataError, RefusalError
+from gemello.base.errors import DataError
 from gemello.base.random import check_seed, generator
 from gemello.domains.progression.latent_time import curves
 from gemello.domains.progression.latent_time.curves import Curves, Data, Modes
@@ -202,23 +202,10 @@ class LatentTime(Generator):
 
     # ---- inside --------------------------------------------------------------------------------------------------------
     def _known(self, seen: History) -> None:
-        known = {v.name for v in self.variables}
-        for v in seen.variables:
-            if v.name not in known:
-                raise DataError("unknown to the generator", column=v.name, remedy=f"it knows {', '.join(sorted(known))}")
-        if seen.time_unit != self.time_unit:
-            raise DataError("another unit of time", value=seen.time_unit, remedy=f"give times in {self.time_unit}")
-        for name in self.columns:
-            frames.start(seen, name)
+        frames.known(seen, self.variables, self.time_unit, self.columns)
 
     def _times(self, times: Array) -> Array:
-        at = np.atleast_1d(np.asarray(times, float))
-        if not (np.all(np.isfinite(at)) and np.all(at > 0)):
-            raise DataError("impossible time of a forecast", column="times", value=at, remedy="give times after baseline (0)")
-        if at.max() > self.last_time:
-            words = f"forecast at {at.max():g} {self.time_unit}, learnt from visits up to {self.horizon:g}"
-            raise RefusalError(f"{words}; ask for times up to {self.last_time:g}")
-        return at
+        return frames.ahead(times, self.horizon, self.last_time, self.time_unit)
 
     def _data(self, h: History) -> Data:
         raw = np.column_stack([frames.start(h, n) for n in self.columns]) if self.columns else np.zeros((len(h), 0))

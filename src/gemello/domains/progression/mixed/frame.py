@@ -5,14 +5,14 @@ that variable. Columns that are constant or empty in training are left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemello.base.errors import DataError
+from gemello.base.errors import DataError, RefusalError
 from gemello.domains.progression.mixed import knots as places
 from gemello.domains.progression.mixed.course import Points
 from gemello.domains.progression.mixed.scale import FEW, Scale, choose
@@ -171,3 +171,27 @@ def _knots(h: History, courses: tuple[Variable, ...]) -> Array:
         any_seen |= np.isfinite(h.values[v.name])
     later = (h.time > 0) & any_seen
     return places.place(h.time[later], h.person[later]) if later.any() else np.ones(1)
+
+
+# ---- what may be asked ---------------------------------------------------------------------------------------------------
+def known(seen: History, variables: Sequence[Variable], time_unit: str, columns: Sequence[str]) -> None:
+    """DataError unless a generator of these variables, unit and baseline columns can read `seen`."""
+    names = {v.name for v in variables}
+    for v in seen.variables:
+        if v.name not in names:
+            raise DataError("unknown to the generator", column=v.name, remedy=f"it knows {', '.join(sorted(names))}")
+    if seen.time_unit != time_unit:
+        raise DataError("another unit of time", value=seen.time_unit, remedy=f"give times in {time_unit}")
+    for name in columns:
+        start(seen, name)
+
+
+def ahead(times: Array, horizon: float, last: float, unit: str) -> Array:
+    """(T,) times of a forecast. Raises DataError for times not after baseline, RefusalError for times beyond `last`."""
+    at = np.atleast_1d(np.asarray(times, float))
+    if not (np.all(np.isfinite(at)) and np.all(at > 0)):
+        raise DataError("impossible time of a forecast", column="times", value=at, remedy="give times after baseline (0)")
+    if at.max() > last:
+        words = f"forecast at {at.max():g} {unit}, learnt from visits up to {horizon:g}"
+        raise RefusalError(f"{words}; ask for times up to {last:g}")
+    return at
