@@ -156,6 +156,14 @@ def test_validate_prints_its_checks_and_fails_with_them(gemello: Gemello, toy: S
     assert "1 of 2 checks passed; failed: two" in table.out
 
 
+def test_checks_that_could_not_be_run_are_counted_apart(gemello: Gemello, toy: SimpleNamespace) -> None:
+    lost = [check(f"{name}: not run", False) | {"source": "no reference data; set X", "ran": False} for name in ("two", "three")]
+    toy.checks = iter([check("one", True), *lost])
+    done = gemello("validate", "toy")
+    assert done.status == 1
+    assert done.out.rstrip().endswith("1 of 1 checks passed\n2 not run: no reference data; set X")
+
+
 def test_a_check_that_raises_is_a_failed_check(gemello: Gemello, toy: SimpleNamespace) -> None:
     def stops() -> Iterator[dict[str, Any]]:
         yield check("one", True)

@@ -50,7 +50,8 @@ def folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fit_of(model: str = "decay", **change: Any) -> str:
     """What `gemello fit -o` writes, as far as it is read."""
-    said = {"model": model, "theta": {"k": 0.4, "V": 12.0}, "sigma": {"add": 0.2}, "omega": {"etas": ["k"], "matrix": [[0.04]]}}
+    said: dict[str, Any] = {"model": model, "converged": True}
+    said |= {"theta": {"k": 0.4, "V": 12.0}, "sigma": {"add": 0.2}, "omega": {"etas": ["k"], "matrix": [[0.04]]}}
     return json.dumps(said | change)
 
 
@@ -97,6 +98,15 @@ def test_a_population_from_a_fit(gemello: Gemello, folder: Path) -> None:
         gemello("assimilate", "model.py:decay", "blank.csv", "--fit", "fit.json", "--set", "V=9", *FEW, "--json").out
     )
     assert said[0]["map"]["V"] == 9.0
+
+
+def test_a_fit_that_did_not_converge_is_named_as_such(gemello: Gemello, folder: Path) -> None:
+    (folder / "fit.json").write_text(fit_of(converged=False, message="V lies at its bound"))
+    (folder / "blank.csv").write_text("ID,TIME,EVID,AMT,DV\nx,0,1,100,.\nx,1,0,0,.\n")
+    done = gemello("assimilate", "carded.py:decay", "blank.csv", "--fit", "fit.json", *FEW, "--json", "--report", "page.html")
+    words = "fit fit.json, which did not converge (V lies at its bound)"
+    assert f"{words}: what follows rests on it" in done.err
+    assert words in (folder / "page.html").read_text(encoding="utf-8")
 
 
 # ---- optimise -----------------------------------------------------------------------------------------------------------

@@ -57,10 +57,11 @@ def columns(path: Path) -> dict[str, np.ndarray]:
 
 def checks_of(area: str, folder: Path | None, parts: Mapping[str, Callable[[Path], Iterator[Check]]]) -> Iterator[Check]:
     """The checks of all parts (by what they are about), one at a time. Where an area's data are missing (folder None) a row for
-    each part says so, and does not pass."""
+    each part says so in `ran`, and does not pass."""
     for name, part in parts.items():
         if folder is None:
-            words = f"{name}: not run, no reference data; set GEMELLO_DATA to the folder that holds {area}/"
-            yield {"check": words, "value": None, "reference": None, "tolerance": None, "source": "", "passed": False}
+            why = f"no reference data; set GEMELLO_DATA to the folder that holds {area}/"
+            row = dict.fromkeys(("value", "reference", "tolerance"))
+            yield {"check": f"{name}: not run", **row, "source": why, "passed": False, "ran": False}
         else:
             yield from part(folder)

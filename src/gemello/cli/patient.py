@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gemello.base.errors import DataError
+from gemello.cli import output
 from gemello.cli.options import numbers_and_names
 from gemello.cli.simulate import read
 
@@ -168,7 +169,11 @@ def population_of(
                         source=str(fit), column="--set", remedy=f"give --set {unsaid[0]}, or a number")  # fmt: skip
     if etas != model.parameters.eta_names:
         raise DataError("other etas than the model's", source=str(fit), column="--fit", remedy="fit anew with this version")
-    return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=f"fit {fit.name}", occasion=occasion)
+    source = f"fit {fit.name}"
+    if said.get("converged") is not True:
+        source += f", which did not converge ({said.get('message') or 'no word of it'})"
+        output.note(f"{source}: what follows rests on it")
+    return PopulationParameters.of(model, {**theta, **sigma}, matrix, source=source, occasion=occasion)
 
 
 def number(text: str, option: str) -> float:

@@ -3,7 +3,8 @@
 A domain is a package named by an entry point of the group `gemello.domains` (the built-in ones come in by the same door):
 
     registry.MODELS      dictionary from a model's name to "module:attribute"
-    validate.checks()    generator of dictionaries check, value, reference, tolerance, source, passed
+    validate.checks()    generator of dictionaries check, value, reference, tolerance, source, passed; ran=False besides where
+                         one could not be run
     benchmark.cases()    generator of dictionaries case, ours, peer, peer_version, unit, ratio, bar
     demo.run(output, seed, progress)   shows the domain at work; calls progress(text) at each step, gives the
                          report's path and the result in a few lines

@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 from gemello.base.errors import ModelError
 from gemello.domains.heart.cells.cipa.model import cipa
 from gemello.domains.heart.cells.ten_tusscher.model import epi
+from gemello.domains.heart.cells.torord.model import mid
 from gemello.domains.heart.pacing import pace
 from gemello.domains.heart.steady import steady
 from gemello.engine.lanes import precision
@@ -116,6 +117,19 @@ def test_a_cell_that_cannot_go_on_is_marked_and_the_others_go_on() -> None:
     assert both.failed.tolist() == [False, True]
     assert np.isfinite(both.biomarkers["apd90"][0])
     assert np.isnan(both.biomarkers["apd90"][1])
+
+
+def test_afterdepolarisations_of_every_other_beat_are_seen_whichever_beat_is_the_last() -> None:
+    """The mid cell with a fifth of IKr, at 1 Hz: an early afterdepolarisation every other beat, seen one beat at a time too."""
+    few = {"GKr": mid.parameters["GKr"].value * np.array([1.0, 0.2])}
+    at = pace(mid, few, beats=36)
+    alone = []
+    for _ in range(2):
+        at = pace(mid, few, beats=1, state=at.state)
+        alone.append(at.biomarkers["ead"])
+    assert np.array(alone).sum(0).tolist() == [0.0, 1.0]
+    for beats in (39, 40):
+        assert pace(mid, few, beats=beats).biomarkers["ead"].tolist() == [0.0, 1.0]
 
 
 def test_a_beat_that_starts_on_the_plateau_has_no_duration() -> None:

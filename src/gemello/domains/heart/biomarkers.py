@@ -19,6 +19,9 @@ LEVELS = (0.3, 0.5, 0.9)
 EAD_WINDOW = (0.3, 0.9)  # fractions of repolarisation between which a rising potential is an early afterdepolarisation
 EAD_AFTER = 100.0  # ms after the steepest rise: before, what rises is the dome after the notch of phase 1
 EAD_RISE = 0.01  # mV/ms: what rises by less is the plateau's own dome
+WATCHED = (
+    4  # afterdepolarisations and failures are looked for in the last quarter of the beats (250 of 1,000, as the FDA's model)
+)
 UNREPOLARISED = -40.0  # mV: a beat that starts above it follows one that did not repolarise (Passini 2017, Front Physiol 8:668)
 
 
@@ -32,6 +35,8 @@ class Marks(NamedTuple):
     steepest_time: Array  # ms
     crossings: tuple[Array, ...]  # ms, of LEVELS
     rise: Array  # mV/ms: fastest rise within EAD_WINDOW after the peak
+    worst_rise: Array  # mV/ms: largest `rise` of the watched beats
+    unrepolarised: Array  # watched beats that did not repolarise
     net: Array  # uA ms/uF: integral of the net current up to the start of the last step, by the trapezoidal rule
     open: Array  # uA ms/uF: of the last step, whose end is not known yet, by extrapolation
     current: Array  # uA/uF: the net current at the start of the last step
@@ -57,7 +62,25 @@ class Biomarkers:
         zero = jnp.zeros_like(v)
         never = zero - 1.0
         return Marks(
-            v, v, zero, zero, zero, (never,) * len(LEVELS), zero - 1e3, zero, zero, zero, zero, ca, ca, zero, zero, never, never
+            rest=v,
+            peak=v,
+            peak_time=zero,
+            steepest=zero,
+            steepest_time=zero,
+            crossings=(never,) * len(LEVELS),
+            rise=zero - 1e3,
+            worst_rise=zero - 1e3,
+            unrepolarised=zero,
+            net=zero,
+            open=zero,
+            current=zero,
+            length=zero,
+            calcium_rest=ca,
+            calcium_peak=ca,
+            calcium_start=zero,
+            calcium_steepest=zero,
+            calcium_crossing=never,
+            calcium_half=never,
         )
 
     def note(self, m: Marks, time: Array, h: Array, old: Array, new: Array, here: Point, ratio: Array) -> Marks:
@@ -82,6 +105,8 @@ class Biomarkers:
             steepest_time=jnp.where(faster, time, m.steepest_time),
             crossings=crossings,
             rise=jnp.where(window, jnp.maximum(m.rise, dv), m.rise),
+            worst_rise=m.worst_rise,
+            unrepolarised=m.unrepolarised,
             net=m.net + 0.5 * m.length * (m.current + current),
             open=h * (current + ratio * (current - m.current)),
             current=current,
@@ -95,8 +120,16 @@ class Biomarkers:
         )
 
     def keep(self, kept: Marks, marks: Marks, beat: Array) -> Marks:
-        """The latest beat."""
-        return marks
+        """The latest beat, with what went wrong in any of the watched ones."""
+        return marks._replace(
+            worst_rise=jnp.maximum(kept.worst_rise, marks.rise),
+            unrepolarised=kept.unrepolarised + jnp.where(repolarised(marks), 0.0, 1.0),
+        )
+
+
+def repolarised(m: Marks) -> Array:
+    """Whether a beat fires and comes back by 90 %, from a start at rest: elsewhere that level lies on the plateau."""
+    return (m.crossings[-1] > m.peak_time) & (m.peak > 0.0) & (m.rest < UNREPOLARISED)
 
 
 def _crossing(was: Array, time: Array, h: Array, v0: Array, v1: Array, level: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemello.base.errors import ModelError
-from gemello.domains.heart.biomarkers import EAD_RISE, LEVELS, UNREPOLARISED, Biomarkers, Marks
+from gemello.domains.heart.biomarkers import EAD_RISE, LEVELS, UNREPOLARISED, WATCHED, Biomarkers, Marks
 from gemello.domains.heart.cells.cell import CellModel
 from gemello.engine import paced
 from gemello.engine.lanes import cut, map_blocks, precision
@@ -37,8 +37,9 @@ class Trace(NamedTuple):
 
 @dataclass(frozen=True)
 class Paced:
-    """Cells after their beats. biomarkers: of the last beat, (lanes,) each; state: at its end; failed: lanes that could not go on
-    (their biomarkers are NaN); steps: steps per beat, (lanes,)."""
+    """Cells after their beats. biomarkers: (lanes,) each, of the last beat; ead and repolarised are of the last quarter of the
+    beats: any afterdepolarisation, all repolarised. state: at the end; failed: lanes that could not go on (their biomarkers are
+    NaN); steps: steps per beat, (lanes,)."""
 
     model: CellModel
     cycle_length: np.ndarray
@@ -208,11 +209,12 @@ def _program(model: CellModel, wide: tuple[str, ...], from_state: bool, traced: 
         scale = lambda y: absolute.astype(y.dtype) + share.astype(y.dtype) * jnp.abs(y)  # noqa: E731
         walk = partial(paced.walk, equations, scale, watch)
         start = paced.begin(equations, y, watch, accuracy)
+        watched = jnp.minimum(beats - 1, beats - jnp.floor(beats / WATCHED))
+        drive = Drive(period, amplitude, duration, beats, watched)
         if not traced:
-            w = walk(Drive(period, amplitude, duration, beats, beats - 1), accuracy, start)
+            w = walk(drive, accuracy, start)
             return tuple(w.y), w.kept, w.failed, w.steps
-        w = walk(Drive(period, amplitude, duration, beats - 1, beats - 2), accuracy, start)
-        drive = Drive(period, amplitude, duration, beats, beats - 1)
+        w = walk(drive._replace(beats=beats - 1), accuracy, start)
 
         def point(w: Any, until: Any) -> Any:
             w = walk(drive, accuracy, w, until)
@@ -264,7 +266,6 @@ def biomarkers(m: Marks) -> dict[str, np.ndarray]:
     rested = m.rest < UNREPOLARISED  # else 90 % of repolarisation is a level on the plateau that the beat before did not leave
     levels = {f"apd{round(100 * x)}": _since(c, m.steepest_time) for x, c in zip(LEVELS, m.crossings, strict=True)}
     apd = {n: np.where(rested, v, np.nan) for n, v in levels.items()}
-    repolarised = (m.crossings[-1] > m.peak_time) & (m.peak > 0.0) & rested
     return {
         **apd,
         "peak": m.peak,
@@ -276,8 +277,8 @@ def biomarkers(m: Marks) -> dict[str, np.ndarray]:
         "cat_duration50": _since(m.calcium_half, m.calcium_start),
         "cat_duration90": _since(m.calcium_crossing, m.calcium_start),
         "qnet": (m.net + m.open) * 1e-3,
-        "ead": (m.rise > EAD_RISE).astype(float),
-        "repolarised": repolarised.astype(float),
+        "ead": (m.worst_rise > EAD_RISE).astype(float),
+        "repolarised": (m.unrepolarised == 0).astype(float),
     }
 
 

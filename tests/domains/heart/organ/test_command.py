@@ -30,6 +30,7 @@ channels: {INa: {ic50: 1 uM, hill: 1}, INaL: none, ICaL: none, IKr: {ic50: 300 n
 """
 DYNAMIC = "name: two\ncmax: 100 nM\nherg: {Kmax: 100, Ku: 0.01 1/ms, n: 1, EC50: 500 nM, Vhalf: -50 mV}\n"
 LIMIT = 0.2  # of GKr, below which the cell of these tests does not repolarise
+AGAIN = 0.24  # of GKr, below which it has early afterdepolarisations
 
 
 def duration(left: Any) -> Any:
@@ -43,10 +44,12 @@ def cells(model: Any, parameters: Any, **options: Any) -> Any:
     left = parameters["GKr"] / own
     t = 0.5 * np.arange(1, 2001)
     up = 1.0 / (1.0 + np.exp(-(t - 3.0) / 0.4))
-    end = np.where(left < LIMIT, 5000.0, duration(left))
+    stays, again = left < LIMIT, (left < AGAIN) & (left >= LIMIT)
+    end = np.where(stays, 5000.0, duration(left))
     v = -87.0 + 115.0 * up / (1.0 + np.exp((t[None] - end[:, None]) / 12.0))
     trace = SimpleNamespace(time=t, voltage=v)
-    return SimpleNamespace(failed=np.zeros(len(left), bool), trace=trace, biomarkers={"apd90": duration(left)})
+    found = {"apd90": duration(left), "ead": again.astype(float), "repolarised": 1.0 - stays}
+    return SimpleNamespace(failed=np.zeros(len(left), bool), trace=trace, biomarkers=found)
 
 
 def clinic(model: Any, parameters: Any, **options: Any) -> Any:
@@ -133,11 +136,17 @@ def test_dynamic_herg_becomes_static_and_says_so(here: Path, capsys: pytest.Capt
     assert "dynamic hERG as the static block" in capsys.readouterr().err
 
 
+def test_doses_with_afterdepolarisations_are_named_and_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """10 × Cmax leaves 0.231 of IKr."""
+    call("one.yaml", "--heart", "cloud", "--doses", "1,10")
+    assert "10 × Cmax (1000 nM) is not shown: a cell (endo) has early afterdepolarisations" in capsys.readouterr().err
+
+
 def test_doses_that_do_not_repolarise_are_named_and_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """20 × Cmax leaves 0.13 of IKr, less than the 0.2 that these cells need; where no dose remains, the command refuses."""
     call("one.yaml", "--heart", "cloud", "--doses", "1,20", "-o", "page.html")
     out = capsys.readouterr()
-    assert "20 × Cmax (2000 nM) is not shown: a cell does not repolarise" in out.err
+    assert "20 × Cmax (2000 nM) is not shown: a cell (endo) does not repolarise" in out.err
     assert "20 × Cmax (2000 nM) is not shown" in Path("page.html").read_text(encoding="utf-8")
     with pytest.raises(DataError, match="no dose can be shown") as e:
         call("one.yaml", "--heart", "cloud", "--doses", "20")

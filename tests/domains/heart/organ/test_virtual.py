@@ -40,7 +40,8 @@ def pacer(model: Any, parameters: Any, **options: Any) -> Any:
     t = np.arange(1, 2001) * options["trace"]
     duration = 240.0 + 60.0 * (1.0 - gkr / gkr.max())
     voltage = action_potential(t, np.where(gkr < 1e-6, 5000.0, duration))
-    return SimpleNamespace(failed=np.zeros(len(gkr), bool), trace=SimpleNamespace(time=t, voltage=voltage))
+    found = {"ead": np.zeros(len(gkr)), "repolarised": (voltage[:, -1] < -60.0).astype(float)}
+    return SimpleNamespace(failed=np.zeros(len(gkr), bool), trace=SimpleNamespace(time=t, voltage=voltage), biomarkers=found)
 
 
 def blocker(ic50: float = 100.0) -> Drug:

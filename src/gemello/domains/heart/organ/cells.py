@@ -14,7 +14,7 @@ from gemello.base.errors import DataError, ModelError
 from gemello.domains.heart.cells.cell import CellModel
 from gemello.domains.heart.drugs.drug import Drug
 from gemello.domains.heart.drugs.effect import effect
-from gemello.domains.heart.organ.cloud import Floats
+from gemello.domains.heart.organ.cloud import Booleans, Floats
 from gemello.domains.heart.organ.recovery import LAYERS, Templates, aligned
 from gemello.domains.heart.pacing import pace
 
@@ -92,27 +92,51 @@ def beats(
 ) -> list[Templates]:
     """Action potentials of all kinds at each concentration (nM), after `number` beats of `cycle_length` ms: one Templates each.
 
-    step: ms between points. herg: as in `drugs.effect`. Raises DataError where a kind fails or does not repolarise, for an ECG
-    of such a beat means nothing.
+    step: ms between points. herg: as in `drugs.effect`. Raises DataError where a kind fails, does not repolarise or has early
+    afterdepolarisations, for an ECG of such a beat means nothing.
     """
-    parameters = with_drug(kinds, drug, concentrations, herg)
     doses = np.atleast_1d(np.asarray(concentrations, float))
+    parameters = with_drug(kinds, drug, doses, herg)
+    out = paced(kinds, parameters, len(doses), pacer, cycle_length=cycle_length, beats=number, dtype=dtype, trace=step)
+    for dose, why in zip(doses, unsound(kinds, out, cycle_length), strict=True):
+        if why:
+            raise DataError(
+                why, source="no drug" if drug is None else f"drug {drug.name}", value=f"{dose:g} nM",
+                remedy="an ECG of it means nothing: take a lower concentration or a longer cycle",
+            )  # fmt: skip
+    return templates(out, np.ones(len(doses), bool), step)
+
+
+def paced(kinds: Kinds, parameters: Values, doses: int, pacer: Callable[..., Any], **options: Any) -> Any:
+    """What a pacer gives of all kinds at so many doses, kinds varying fastest, each from its own state without drug."""
     state = kinds.initial()
-    state = type(state)(*(np.tile(v, len(doses)) for v in state))
-    out = pacer(kinds.models[0], parameters, cycle_length=cycle_length, beats=number, state=state, dtype=dtype, trace=step)
+    return pacer(kinds.models[0], parameters, state=type(state)(*(np.tile(v, doses) for v in state)), **options)
+
+
+def unsound(kinds: Kinds, out: Any, cycle_length: float) -> list[str]:
+    """By dose, why no ECG can be made of what a pacer gave (lanes: doses × kinds); nothing where one can."""
+    rest = np.asarray(out.trace.voltage)[:, -1] < -60.0
+    ill = np.asarray(out.failed, bool) | ~rest | ~(np.asarray(out.biomarkers["repolarised"]) > 0.0)
+    again = np.asarray(out.biomarkers["ead"]) > 0.0
+    words = []
+    for stays, rises in zip(_by_dose(kinds, ill), _by_dose(kinds, again), strict=True):
+        which = f"a cell ({LAYERS[int((stays | rises).argmax()) // kinds.levels]})"
+        late = f"{which} does not repolarise within {cycle_length:g} ms"
+        early = f"{which} has early afterdepolarisations, so no one beat stands for the others"
+        words.append(late if stays.any() else early if rises.any() else "")
+    return words
+
+
+def templates(out: Any, doses: Booleans, step: float) -> list[Templates]:
+    """Of what a pacer gave at some of the doses (doses,), `step` ms between points."""
     rest = out.trace.voltage[:, -1]
-    ill = np.asarray(out.failed, bool) | ~(rest < -60.0)
-    if ill.any():
-        dose, kind = divmod(int(np.flatnonzero(ill)[0]), len(LAYERS) * kinds.levels)
-        layer = LAYERS[kind // kinds.levels]
-        raise DataError(
-            f"a cell ({layer}) does not repolarise within {cycle_length:g} ms",
-            source="no drug" if drug is None else f"drug {drug.name}",
-            value=f"{doses[dose]:g} nM", remedy="an ECG of it means nothing: take a lower concentration or a longer cycle",
-        )  # fmt: skip
     time = np.concatenate([[0.0], out.trace.time])
     voltage = np.column_stack([rest, out.trace.voltage])  # a steady beat begins as it ends
-    return [aligned(time, v, step) for v in np.split(voltage, len(doses))]
+    return [aligned(time, v, step) for v, well in zip(np.split(voltage, len(doses)), doses, strict=True) if well]
+
+
+def _by_dose(kinds: Kinds, values: Any) -> Any:
+    return values.reshape(-1, len(LAYERS) * kinds.levels)
 
 
 def _own_state(model: CellModel) -> Any:
