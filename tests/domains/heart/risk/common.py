@@ -21,7 +21,7 @@ def paced(model: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
     qnet = CONTROL - 0.04 * occupied + 0.02 * (1 - share("GNaL")) + 0.01 * (1 - share("PCa"))
     apd90 = 290.0 + 300.0 * occupied
     return {
-        "qnet": qnet, "apd50": 0.8 * apd90, "apd90": apd90, "ead": qnet < 0.034, "repolarised": qnet > 0.0305,
+        "bound": occupied, "qnet": qnet, "apd50": 0.8 * apd90, "apd90": apd90, "ead": qnet < 0.034, "repolarised": qnet > 0.0305,
         "failed": np.zeros(n, bool),
     }  # fmt: skip
 

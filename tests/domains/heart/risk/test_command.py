@@ -100,6 +100,7 @@ def test_a_compound_in_yaml_with_a_raw_table(here: Path, capsys: pytest.CaptureF
     assert re.search(r"IC50 [\d.]+ \([\d.]+ to [\d.]+\) nM", text)
     assert "samples of a fit, xx.yaml" in text
     assert "values in xx.yaml, without uncertainty" in text
+    assert re.search(r"hold the drug at the end of a beat</td><td[^>]*>17 %</td><td[^>]*>44 %</td>", text)  # 100/600, 400/900
     (here / "xx.yaml").write_text(ONE.format(vintage="validation2018"), encoding="utf-8")
     call("xx.yaml", "--json")  # judged by the thresholds of its own vintage, for which no classifier was published
     told = json.loads(capsys.readouterr().out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ def write(
         "strip": svg.render(figures.strip_chart(risk, reference), "figure-3", NARROW) if reference else "",
         "strip_caption": _strip_caption(reference),
         "doses": doses_table(risk, traces),
-        "block": block_table(drug, vintage, source),
+        "block": block_table(drug, vintage, source, dict(zip((d.multiple for d in risk.doses), traces.bound[1:], strict=True))),
         "reference_words": leave_one_out_words(reference),
         "assumed": [*assumptions(vintage, risk), *assumed],
         "stamp": stamp(risk, vintage, provenance, source),
@@ -187,34 +187,39 @@ def _kept(share: float) -> str:
     return f"not in {percent(share, 1)} of samples" if np.isfinite(share) and share > 0 else "yes"
 
 
-def block_table(drug: Drug, vintage: Vintage, source: str = "") -> Table:
-    """Block of each channel at Cmax and 4 Cmax, with where its numbers come from. source: the compound's file."""
+SHOWN = (1.0, 4.0)  # × Cmax
+
+
+def block_table(drug: Drug, vintage: Vintage, source: str = "", bound: Mapping[float, float] | None = None) -> Table:
+    """Block of each channel at Cmax and 4 Cmax, with where its numbers come from. source: the compound's file. bound: by
+    multiple of Cmax, the share of hERG channels that hold the drug at the steady state."""
     rows = []
     for c in (HERG, *vintage.channels):
         b = drug.point.block.get(c)
         name = f"{c} (hERG)" if c == HERG else c
         if c == HERG and drug.point.binding is not None:
-            rows.append(_dynamic(drug, b, source))
+            rows.append(_dynamic(drug, b, source, bound or {}))
         elif b is None:
             rows.append((name, "no block", "0 %", "0 %", "none given or none seen"))
         else:
             drawn = None if drug.samples is None else drug.samples.block[c]
             words = f"IC50 {_drawn(b.ic50, None if drawn is None else drawn.ic50)} nM, Hill {number(b.h, 3)}"
-            rows.append((name, words, *(_blocked(b, m * drug.cmax) for m in (1.0, 4.0)), origin(drug, c, source)))
+            rows.append((name, words, *(_blocked(b, m * drug.cmax) for m in SHOWN), origin(drug, c, source)))
     columns = ("channel", "parameters (95 % interval)", "at Cmax", "at 4 Cmax", "origin")
     return Table(f"Block of channels at free Cmax {number(drug.cmax)} nM", columns, tuple(rows), frozenset({2, 3}))
 
 
-def _dynamic(drug: Drug, static: Block | None, source: str) -> tuple[str, ...]:
-    """The row of dynamic binding; the block shown is that of the static assay, where there is one."""
+def _dynamic(drug: Drug, static: Block | None, source: str, bound: Mapping[float, float]) -> tuple[str, ...]:
+    """The row of dynamic binding. The static assay, where there is one, is told and not used."""
     b = drug.point.binding
     assert b is not None
     words = f"dynamic: Kmax {number(b.kmax, 3)}, Ku {number(b.ku, 3)}/ms, n {number(b.n, 3)}, EC50 {number(b.ec50, 3)} nM, "
-    words += f"Vhalf {number(b.vhalf, 3)} mV"
-    if static is None:
-        return f"{HERG} (hERG)", words, "–", "–", origin(drug, HERG, source)
-    at = [f"{_blocked(static, m * drug.cmax)} *" for m in (1.0, 4.0)]
-    return f"{HERG} (hERG)", f"{words} (* by the static IC50, not used)", *at, origin(drug, HERG, source)
+    words += f"Vhalf {number(b.vhalf, 3)} mV; shown is the share of channels that hold the drug at the end of a beat"
+    if static is not None:
+        blocked = " and ".join(_blocked(static, m * drug.cmax) for m in SHOWN)
+        words += f" (the static IC50, not used, would give {blocked})"
+    at = [percent(bound[m]) if np.isfinite(bound.get(m, np.nan)) else "–" for m in SHOWN]
+    return f"{HERG} (hERG)", words, *at, origin(drug, HERG, source)
 
 
 def origin(drug: Drug, channel: str, source: str) -> str:

@@ -36,13 +36,15 @@ def _markers(model: CellModel, parameters: Mapping[str, Floats], tolerance: floa
 
 
 def traced(model: CellModel, parameters: Mapping[str, Floats]) -> Mapping[str, Any]:
-    """The same with `time` (points,) in ms and `voltage` (lanes, points) in mV of the last beat."""
+    """The same with `time` (points,) in ms and `voltage` (lanes, points) in mV of the last beat, and `bound` (lanes,), the share
+    of hERG channels that hold a drug at its end."""
     found = steady(model, parameters, cycle_length=CYCLE, beats=BEATS, tolerance=TOLERANCE, trace=GRID)
     assert found.trace is not None
     marks = found.biomarkers
     time = np.concatenate([[0.0], found.trace.time])
     voltage = np.concatenate([np.asarray(marks["rest"])[:, None], found.trace.voltage], axis=1)  # a beat starts at its rest
-    return {**marks, "failed": found.failed, "time": time, "voltage": voltage}
+    bound = sum((np.asarray(getattr(found.state, n), float) for n in model.bound), np.zeros(found.lanes))
+    return {**marks, "failed": found.failed, "time": time, "voltage": voltage, "bound": bound}
 
 
 def as_fda(model: CellModel, parameters: Mapping[str, Floats]) -> Mapping[str, Any]:

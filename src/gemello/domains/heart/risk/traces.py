@@ -21,12 +21,13 @@ Tracer = Callable[[CellModel, Mapping[str, Floats]], Mapping[str, Any]]  # gives
 @dataclass(frozen=True, eq=False)
 class Traces:
     """Action potentials of one drug. time: (points,) ms. voltage: (1 + doses, points) mV, apd90: (1 + doses,) ms, control first;
-    qnet: of the control, C/F."""
+    qnet: of the control, C/F. bound: (1 + doses,) share of hERG channels that hold a drug at the end of the beat."""
 
     time: Floats
     voltage: Floats
     apd90: Floats
     qnet: float
+    bound: Floats
 
 
 def traces(
@@ -43,7 +44,5 @@ def traces(
     out = (solver.traced if tracer is None else tracer)(cell, table)
     time = np.asarray(out["time"], float)
     parts = [slice(k * lanes, (k + 1) * lanes) for k in range(len(drugs))]
-    return [
-        Traces(time, np.asarray(out["voltage"])[p], np.asarray(out["apd90"], float)[p], float(np.asarray(out["qnet"])[p][0]))
-        for p in parts
-    ]
+    voltage, apd90, qnet, bound = (np.asarray(out[n], float) for n in ("voltage", "apd90", "qnet", "bound"))
+    return [Traces(time, voltage[p], apd90[p], float(qnet[p][0]), bound[p]) for p in parts]
