@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from tests.domains.heart.qt.studies import write
@@ -14,7 +15,8 @@ from gemello.cli import output
 from gemello.domains.heart.qt import command, coverage
 from gemello.domains.heart.qt.e14 import analyse
 from gemello.domains.heart.qt.records import read
-from gemello.domains.heart.qt.report import qt_report, verdict
+from gemello.domains.heart.qt.report import qt_report, quantile_chart, verdict
+from gemello.report.chart import Points
 
 
 def call(*words: str) -> None:
@@ -23,6 +25,14 @@ def call(*words: str) -> None:
     app.command("qt")(command.qt)
     app.callback()(lambda: None)
     typer.main.get_command(app).main(["qt", *words], standalone_mode=False, obj=output)
+
+
+def test_residuals_over_their_sd_lie_on_the_line_of_normal_quantiles(file: Path) -> None:
+    """The study's errors are normal; ordered residuals that follow the line correlate with it (Shapiro–Francia)."""
+    chart = quantile_chart(analyse(read(file)))
+    points = next(m for m in chart.marks if isinstance(m, Points))
+    assert np.corrcoef(points.x, points.y)[0, 1] > 0.98
+    assert np.std(points.y) == pytest.approx(1.0, abs=0.15)  # a little under 1: subjects' random effects are taken out
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def test_a_report_with_twins(file: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "no twins" not in capsys.readouterr().err
     for words in ("Concentration-QTc analysis of Drug", "is not excluded", "Kenward", "Twins of all 10 subjects", "subject 7"):
         assert words in page
-    assert page.split("</main>")[0].count("<svg") == 4 + 10
+    assert page.split("</main>")[0].count("<svg") == 6 + 10
     assert "http" not in page.split("<body>")[1].split("<footer>")[0].replace("http://www.w3.org/2000/svg", "")
 
 

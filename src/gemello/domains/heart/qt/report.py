@@ -13,6 +13,7 @@ from gemello.domains.heart.qt.coverage import HeldOut
 from gemello.domains.heart.qt.e14 import THRESHOLD, Analysis, AtTime
 from gemello.report import render
 from gemello.report.chart import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, Band, Chart, Line, Mark, Points, Rule
+from gemello.report.diagnostics import normal_quantiles
 from gemello.report.pictures import Grid, Pictures
 from gemello.report.tables import Table
 from gemello.report.words import number, percent, plural
@@ -42,6 +43,8 @@ def qt_report(
         "loop": pictures.draw(loop_chart(analysis), "Mean ΔΔQTcF against mean concentration, in order of time"),
         "loop_words": _loop_words(analysis),
         "residuals": pictures.draw(residual_chart(analysis), "Residuals of the model against nominal time"),
+        "against": pictures.draw(residual_chart(analysis, "concentration"), "Residuals of the model against concentration"),
+        "quantiles": pictures.draw(quantile_chart(analysis), "Normal quantiles of the residuals, with 95 % of what chance does"),
         "corrections": corrections_table(analysis),
         "twins": _twins(twins, twin_model, known, pictures),
         "provenance": provenance_table(analysis),
@@ -219,13 +222,21 @@ def _doses(a: Analysis) -> list[tuple[str, list[AtTime]]]:
     return [(f", dose {d:g}" if len(groups) > 1 else "", g) for d, g in groups]
 
 
-def residual_chart(a: Analysis) -> Chart:
-    """Residuals (with the subject's random effects) on drug and on placebo, spread a little along time."""
+def residual_chart(a: Analysis, against: str = "time") -> Chart:
+    """Residuals (with the subject's random effects) on drug and on placebo, against time (spread a little) or concentration."""
     rest = a.study.change - a.model.fitted
+    timed = against == "time"
+    x, name = (a.study.time, "time (h)") if timed else (a.study.conc, f"concentration ({a.study.unit})")
     groups = ((a.study.active, a.study.drug, BLUE, 0.05), (~a.study.active, "placebo", GREY, -0.05))
     marks: list[Mark] = [Rule(0.0, "y")]
-    marks += [Points(a.study.time[m] + shift, rest[m], name, color, "open", 2.4) for m, name, color, shift in groups]
-    return Chart("time (h)", "residual (ms)", marks, "Residuals of the linear mixed model against nominal time.", height=300)
+    marks += [Points(x[m] + timed * shift, rest[m], who, color, "open", 2.4) for m, who, color, shift in groups]
+    return Chart(name, "residual (ms)", marks, f"Residuals of the linear mixed model against {against}.", height=300)
+
+
+def quantile_chart(a: Analysis) -> Chart:
+    """Normal quantiles of the residuals over their standard deviation."""
+    rest = (a.study.change - a.model.fitted) / np.sqrt(a.model.residual)
+    return normal_quantiles(rest, "residual / its SD")
 
 
 def _twins(held: HeldOut | None, model: str, known: float, pictures: Pictures) -> dict[str, Any] | None:
