@@ -9,7 +9,8 @@ import pytest
 from tests.trial.protocols import TWO, estimand, simple, write
 
 from gemello.base.errors import GemelloError
-from gemello.trial.protocol import Protocol, name_of, read
+from gemello.formats.yamlfile import name_of
+from gemello.trial.protocol import Protocol, read
 
 ONCE: dict[str, Any] = {"kind": "continuous", "outcome": "y"}
 TIME: dict[str, Any] = {"kind": "time-to-event", "outcome": "y", "event": "off"}

@@ -50,6 +50,29 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def beside(path: Path, name: str, place: str) -> Path:
+    """The file `name` that stands in the YAML file `path` at `place`: beside it or below, or an absolute path as it is. Raises
+    DataError where it leads out of the folder, or there is none."""
+    found = Path(name)
+    if not found.is_absolute():
+        if ".." in found.parts:
+            raise DataError(
+                f"leaves the folder of {path.name}", source=path.name, column=place, value=name,
+                remedy="put the file beside it, or give its absolute path",
+            )  # fmt: skip
+        found = path.parent / found
+    if not is_file(found):
+        raise DataError("no such file", source=path.name, column=place, value=name, remedy="check the path")
+    return found
+
+
+def name_of(value: Any) -> str:
+    """An arm, a visit, a person or a level as text: 1, 1.0 and "1" are the same."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:.15g}" if isinstance(value, int | float) else str(value).strip()
+
+
 @cache
 def _loader(typed: bool) -> Any:
     import yaml  # noqa: PLC0415

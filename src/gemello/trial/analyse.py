@@ -12,6 +12,7 @@ import polars as pl
 
 from gemello.base.errors import DataError, RefusalError
 from gemello.base.provenance import Provenance
+from gemello.formats.yamlfile import name_of
 from gemello.report.words import number, plural
 from gemello.trial import outside, scores, sensitivity
 from gemello.trial.analysis.arms import quoted
@@ -23,7 +24,7 @@ from gemello.trial.estimands import Applied, apply
 from gemello.trial.outside import External
 from gemello.trial.prepare import ARM, FEWEST, Prepared, prepare
 from gemello.trial.primary import SCORE, estimates, summary
-from gemello.trial.protocol import Protocol, name_of
+from gemello.trial.protocol import Protocol
 from gemello.trial.scores import Scored
 from gemello.trial.sensitivity import Sensitivity
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gemello.base.errors import DataError, RefusalError, UnsupportedError
+from gemello.formats.yamlfile import name_of
 from gemello.trial import estimand as e9
 from gemello.trial.prepare import ARM, Prepared, demand
-from gemello.trial.protocol import Event, Protocol, name_of
+from gemello.trial.protocol import Event, Protocol
 
 Array = NDArray[np.float64]
 TIME = "visit_time"

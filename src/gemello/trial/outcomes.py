@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gemello.formats.yamlfile import name_of
 from gemello.report.chart import Chart
 from gemello.report.tables import Table
 from gemello.report.words import axis, number, percent
@@ -14,7 +15,7 @@ from gemello.trial.analyse import Result
 from gemello.trial.analysis.survival.kaplan_meier import curve
 from gemello.trial.prepare import ARM, visit_order
 from gemello.trial.primary import SCORE
-from gemello.trial.protocol import Protocol, name_of
+from gemello.trial.protocol import Protocol
 
 Array = NDArray[np.float64]
 

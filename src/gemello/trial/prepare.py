@@ -12,7 +12,8 @@ import polars as pl
 
 from gemello.base.errors import DataError
 from gemello.formats import cdisc
-from gemello.trial.protocol import Arms, Endpoint, Protocol, Rule, name_of
+from gemello.formats.yamlfile import name_of
+from gemello.trial.protocol import Arms, Endpoint, Protocol, Rule
 
 ARM = "arm"  # the arm as text, in the table that is analysed
 FEWEST = 2  # subjects of an arm

@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from gemello.base.errors import DataError
+from gemello.formats.yamlfile import name_of
 from gemello.trial.analysis.ancova import ancova
 from gemello.trial.analysis.arms import quoted
 from gemello.trial.analysis.formula import Formula
@@ -17,7 +18,7 @@ from gemello.trial.analysis.ordinal import ordinal
 from gemello.trial.analysis.result import Estimate
 from gemello.trial.analysis.survival.analyse import analyse as survival
 from gemello.trial.prepare import ARM, visit_order
-from gemello.trial.protocol import SUMMARIES, Protocol, name_of
+from gemello.trial.protocol import SUMMARIES, Protocol
 
 SCORE = "prognostic_score"  # column of the score in the table that is analysed
 VISIT = "visit_name"  # visits as text, in order

@@ -199,7 +199,7 @@ def read(path: Path | str) -> Protocol:
     analysis = _analysis(top.section("analysis", {}), endpoint, estimand)
     return Protocol(
         title=top.text("title", path.stem),
-        data=_beside(path, data.text("file"), "data"),
+        data=yamlfile.beside(path, data.text("file"), "data"),
         subject=data.text("subject"),
         where=_rules(data),
         arms=_arms(top.section("arms")),
@@ -220,21 +220,6 @@ def read(path: Path | str) -> Protocol:
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------------
-def _beside(protocol: Path, name: str, place: str) -> Path:
-    """A file beside the protocol (a relative path stays in its folder or below), or an absolute path as it is."""
-    path = Path(name)
-    if not path.is_absolute():
-        if ".." in path.parts:
-            raise DataError(
-                "leaves the folder of the protocol", source=protocol.name, column=place, value=name,
-                remedy="put the file beside the protocol, or give its absolute path",
-            )  # fmt: skip
-        path = protocol.parent / path
-    if not yamlfile.is_file(path):
-        raise DataError("no such file", source=protocol.name, column=place, value=name, remedy="check the path")
-    return path
-
-
 def _rules(section: Fields) -> tuple[Rule, ...]:
     out = []
     given = section.values.get("where", {})
@@ -253,19 +238,12 @@ def _rules(section: Fields) -> tuple[Rule, ...]:
     return tuple(out)
 
 
-def name_of(value: Any) -> str:
-    """An arm, a visit or a level as text: 1, 1.0 and "1" are the same."""
-    if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:.15g}" if isinstance(value, int | float) else str(value).strip()
-
-
 def _arms(f: Fields) -> Arms:
     f.only(("column", "control", "active", "labels"))
     active = f.values.get("active", [])
     active = active if isinstance(active, list) else [active]
-    labels = {name_of(k): str(v) for k, v in f.section("labels", {}).values.items()}
-    control, names = name_of(f.values.get("control", "")), tuple(name_of(a) for a in active)
+    labels = {yamlfile.name_of(k): str(v) for k, v in f.section("labels", {}).values.items()}
+    control, names = yamlfile.name_of(f.values.get("control", "")), tuple(yamlfile.name_of(a) for a in active)
     if not control or not names or control in names or len(set(names)) < len(names):
         raise DataError("control and active arms must differ", source=f.where, remedy="give control: and active: [...]")
     return Arms(f.text("column"), control, names, labels)
@@ -292,17 +270,17 @@ def _endpoint(f: Fields) -> Endpoint:
     tau = f.number("tau") if "tau" in f else None
     if tau is not None and not tau > 0:
         raise DataError("not a horizon", source=f.where, column="tau", value=tau, remedy="give a time above 0")
-    times = {name_of(k): Fields(f.where, {"time": v}).number("time") for k, v in f.section("times", {}).values.items()}
+    times = {yamlfile.name_of(k): Fields(f.where, {"time": v}).number("time") for k, v in f.section("times", {}).values.items()}
     return Endpoint(
         kind, outcome, f.text("label", outcome), f.text("unit", "1"), f.choice("better", ("higher", "lower"), "higher"),
         f.text("event", "") if "event" in f else "", f.text("visit") if "visit" in f else "",
-        name_of(f.values["at"]) if "at" in f else "", times, f.text("exposure") if "exposure" in f else "",
+        yamlfile.name_of(f.values["at"]) if "at" in f else "", times, f.text("exposure") if "exposure" in f else "",
         tau, f.text("baseline") if "baseline" in f else "", _order(f, kind),
     )  # fmt: skip
 
 
 def _order(f: Fields, kind: str) -> tuple[str, ...]:
-    levels = tuple(name_of(v) for v in f.values.get("order") or ())
+    levels = tuple(yamlfile.name_of(v) for v in f.values.get("order") or ())
     if "order" in f and (len(set(levels)) < len(levels) or len(levels) < 2 or (kind == "binary" and len(levels) != 2)):
         remedy = "a binary endpoint: [no, yes]" if kind == "binary" else "name each level once, the lowest first"
         raise DataError("not an order of levels", source=f.where, column="order", value=", ".join(levels), remedy=remedy)
@@ -396,14 +374,14 @@ def _score(f: Fields, path: Path, endpoint: Endpoint) -> Score:
         raise DataError("a time-matched score needs the visits' times", source=f.where, remedy=remedy)
     time = None if repeated else f.number("time")
     return Score(
-        generator=_beside(path, f.text("generator"), "score generator"), sha256=sha, variable=f.text("variable"),
+        generator=yamlfile.beside(path, f.text("generator"), "score generator"), sha256=sha, variable=f.text("variable"),
         time=time, columns=columns, **common,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def _external(f: Fields, path: Path) -> External:
     f.only(("file", "covariates", "where"))
-    return External(_beside(path, f.text("file"), "external file"), f.texts("covariates"), _rules(f))
+    return External(yamlfile.beside(path, f.text("file"), "external file"), f.texts("covariates"), _rules(f))
 
 
 def _credibility(f: Fields) -> Mapping[str, str]:

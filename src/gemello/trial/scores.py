@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gemello.base.errors import DataError, GemelloError, RefusalError
+from gemello.formats.yamlfile import name_of
 from gemello.model import registry
 from gemello.trial.analysis.survival.concordance import concordance
 from gemello.trial.prepare import ARM
 from gemello.trial.primary import SCORE
-from gemello.trial.protocol import Protocol, Score, name_of
+from gemello.trial.protocol import Protocol, Score
 
 Array = NDArray[np.float64]
 DRAWS = 1000  # futures, of the risk of an event

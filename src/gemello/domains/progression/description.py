@@ -38,9 +38,9 @@ class Description:
             if column not in table.columns:
                 remedy = f"it has {', '.join(table.columns[:30])}"
                 raise DataError("no such column", source=self.file.name, column=column, remedy=remedy)
-            names = {_name(v) for v in values}
+            names = {yamlfile.name_of(v) for v in values}
             table = table.filter(
-                pl.Series([v is not None and _name(v) in names for v in table[column].to_list()], dtype=pl.Boolean)
+                pl.Series([v is not None and yamlfile.name_of(v) in names for v in table[column].to_list()], dtype=pl.Boolean)
             )
         if not len(table):
             raise DataError("no row stays", source=self.file.name, column=", ".join(self.where), remedy="mend where:")
@@ -77,7 +77,7 @@ def read(path: Path | str) -> Description:
     )  # fmt: skip
     _declared(path.name, common, own)
     where = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in f.section("where", {}).values.items()}
-    return Description(beside(path, f.text("file")), where, common | own, wide)
+    return Description(yamlfile.beside(path, f.text("file"), "file"), where, common | own, wide)
 
 
 def _declared(source: str, common: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -94,14 +94,6 @@ def _declared(source: str, common: Mapping[str, Any], own: Mapping[str, Any]) ->
                 raise DataError(
                     "no kind", source=source, column=f"{key} {name}", value=value, remedy=f"one of {', '.join(KINDS)}"
                 )
-
-
-def beside(path: Path, name: str) -> Path:
-    """A file beside the description, or below; or an absolute path. DataError where there is none."""
-    found = Path(name) if Path(name).is_absolute() else path.parent / name
-    if ".." in Path(name).parts or not yamlfile.is_file(found):
-        raise DataError("no such file beside it", source=path.name, column="file", value=name, remedy="put the table there")
-    return found
 
 
 def _events(f: Fields) -> dict[str, tuple[str, str]]:
@@ -127,9 +119,3 @@ def _visits(f: Fields) -> dict[str, dict[float, str]]:
 def _pair(f: Fields, name: str, value: Any) -> tuple[float, float]:
     low, high = Fields(f"{f.where} bounds", {name: value}).numbers(name, 2)
     return low, high
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:.15g}" if isinstance(value, int | float) else str(value).strip()
