@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gemello.base.errors import DataError
 
@@ -34,6 +36,35 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     SeedSequence with 128 bits of each name as spawn key). Raises DataError where `seed` is no seed.
     """
     return np.random.Generator(np.random.PCG64(_sequence(seed, names)))
+
+
+class Each:
+    """A stream for each of several persons, found by name: what is drawn for one is the same alone or among others."""
+
+    def __init__(self, streams: Sequence[np.random.Generator]) -> None:
+        self.streams = streams
+
+    @classmethod
+    def of(cls, persons: Sequence[str], seed: int, *names: str | int) -> Each:
+        """The children of `generator(seed, *names)` by these names."""
+        return cls([generator(seed, *names, p) for p in persons])
+
+    def __getitem__(self, which: slice) -> Each:
+        return Each(self.streams[which])
+
+    def normal(self, draws: int, *shape: int) -> NDArray[np.float64]:
+        """(draws, persons, *shape) standard normal."""
+        out = np.empty((draws, len(self.streams), *shape))
+        for i, s in enumerate(self.streams):
+            out[:, i] = s.standard_normal((draws, *shape))
+        return out
+
+    def uniform(self, draws: int, *shape: int) -> NDArray[np.float64]:
+        """(draws, persons, *shape) uniform from 0 to 1."""
+        out = np.empty((draws, len(self.streams), *shape))
+        for i, s in enumerate(self.streams):
+            out[:, i] = s.uniform(size=(draws, *shape))
+        return out
 
 
 def child_seed(seed: int, *names: str | int) -> int:

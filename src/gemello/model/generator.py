@@ -26,6 +26,7 @@ from gemello.base.errors import DataError
 Array = NDArray[np.float64]
 Kind = Literal["continuous", "ordinal", "binary", "count", "event"]
 Role = Literal["baseline", "longitudinal", "event"]
+MOST_DRAWS = 100_000
 KINDS: tuple[Kind, ...] = ("continuous", "ordinal", "binary", "count", "event")
 
 
@@ -140,6 +141,14 @@ class Trajectories:
         return np.quantile(self.values[name], q, axis=0)
 
 
+def check_draws(draws: object) -> int:
+    """`draws` as an int; DataError unless it is a whole number from 1 to MOST_DRAWS."""
+    whole = isinstance(draws, int | np.integer) and not isinstance(draws, bool)
+    if not whole or not 1 <= int(draws) <= MOST_DRAWS:  # type: ignore[call-overload]
+        raise DataError("not a number of draws", column="draws", value=draws, remedy=f"give 1 to {MOST_DRAWS:,}")
+    return int(draws)  # type: ignore[call-overload]
+
+
 class Generator(abc.ABC):
     """What every trained generator offers."""
 
@@ -155,7 +164,8 @@ class Generator(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, seen: History, times: Array, *, draws: int, seed: int) -> Trajectories:
-        """Futures of the persons of `seen`, given all that is in it (with measurement error: what would be measured)."""
+        """Futures of the persons of `seen`, given all that is in it (with measurement error: what would be measured). A person's
+        draws are the same alone or among others (`base.random.Each`). Raises DataError as `check_draws`."""
 
     @abc.abstractmethod
     def expected(self, seen: History, times: Array) -> Mapping[str, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
+from tests.domains.progression import company
 
 from gemello.base.errors import DataError, RefusalError
 from gemello.domains.progression.authorities import courses
@@ -142,3 +143,8 @@ def test_refusals(trained: LatentTime, history: History) -> None:
     with pytest.raises(DataError, match="option"):
         LatentTime.train(history, seed=1, magic=2)
     assert trained.check(seen) == {}
+
+
+def test_draws_do_not_depend_on_company(history: History, trained: LatentTime) -> None:
+    company.draws_do_not_depend_on_company(trained, history, [5.0, 6.0])
+    company.impossible_requests_are_refused(trained, history, [5.0, 6.0])

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from gemello.base.errors import DataError, RefusalError
 from gemello.domains.progression import lock, registry
+from gemello.domains.progression.latent_time.generator import LatentTime
+from gemello.domains.progression.mixed.generator import Mixed
 from gemello.model.generator import Array, Generator, History, Trajectories, Variable
 
 VARIABLES = (
@@ -41,7 +43,8 @@ class Straight(Generator):
         return cls(0.1)
 
     def sample(self, seen: History, times: Array, *, draws: int, seed: int) -> Trajectories:
-        raise NotImplementedError
+        again = {k: np.broadcast_to(v, (draws, *v.shape)) for k, v in self.expected(seen, times).items()}
+        return Trajectories(seen.persons, times, again, seed=seed)
 
     def expected(self, seen: History, times: Array) -> Mapping[str, Array]:
         last = np.full(len(seen), np.nan)
@@ -146,6 +149,7 @@ def _relocked(path: Path, **changes: Any) -> None:
         {"kind": "os:system"}, {"kind": ["neural"]}, {"kind": "neural"}, {"version": "0"},
         {"generator": {"slope": "x", "bound": 1}},
         {"generator": []}, {"generator": {"slope": {"$": "now"}, "bound": 1}},
+        {"generator": {"slope": {"$": "nan"}, "bound": 1}},
         {"validity": {}}, {"validity": None}, {"schema": "x"},
         {"schema_version": 1}, {"provenance": {"$": []}},
     ],
@@ -155,6 +159,37 @@ def test_hostile_contents_are_data_errors(locked: tuple[Path, str], changes: dic
     _relocked(path, **changes)
     with pytest.raises(DataError):
         lock.read(path)
+
+
+def _shortened(value: Any, count: list[int]) -> Any:
+    """The same, one of its lists (the count[0]-th of two entries or more) without its last; count[0] < 0: there is one."""
+    if isinstance(value, dict):
+        return {k: _shortened(v, count) for k, v in value.items()}
+    if not isinstance(value, list):
+        return value
+    count[0] -= len(value) > 1
+    return [_shortened(v, count) for v in (value[:-1] if count[0] == -1 and len(value) > 1 else value)]
+
+
+@pytest.mark.parametrize("kind", [Mixed, LatentTime])
+def test_a_list_cut_short_in_a_file_locked_anew_is_a_data_error_or_forecasts(tmp_path: Path, kind: type[Generator]) -> None:
+    """Of every list in the file of a trained generator in turn (40 of them at most)."""
+    made = kind.train(history(), seed=1)
+    path = tmp_path / "g.json"
+    lock.write(made, path, history=history(), seed=1)
+    data = json.loads(path.read_text())
+    refused = 0
+    for k in range(40):
+        count = [k]
+        changed = _shortened(data["generator"], count)
+        if count[0] >= 0:
+            break
+        _relocked(path, generator=changed)
+        try:
+            lock.read(path)
+        except DataError:
+            refused += 1
+    assert refused > 0.5 * k
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.domains.progression import company
 
 from gemello.base.errors import DataError, RefusalError
 from gemello.domains.progression.mixed import course, impute, ridge
@@ -244,3 +245,8 @@ def test_persons_outside_are_named(history: History, trained: Mixed) -> None:
     said = trained.check(replace(seen, baseline={**seen.baseline, "age": age}))
     assert list(said) == ["p1"]
     assert "age 140" in said["p1"]
+
+
+def test_draws_do_not_depend_on_company(history: History, trained: Mixed) -> None:
+    company.draws_do_not_depend_on_company(trained, history.until(0.0), [2.0, 4.0])
+    company.impossible_requests_are_refused(trained, history.until(0.0), [2.0, 4.0])

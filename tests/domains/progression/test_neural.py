@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from tests.domains.progression import company
 
 from gemello.base.errors import DataError, DomainError
+from gemello.base.random import Each
 from gemello.domains.progression.neural import Neural, dependence, mixture, scales
 from gemello.model.generator import Array, History, Variable
 
@@ -284,10 +286,9 @@ def test_scales_go_there_and_back() -> None:
 
 def test_dependence_is_recovered() -> None:
     """2,000 persons at 3 times of 2 variables: the lasting correlation 0.6 and the length are found within 4 standard errors."""
-    rng = np.random.default_rng(2)
     true = dependence.Dependence(np.array([[0.6, 0.3], [0.3, 0.6]]), np.array([[0.4, 0.1], [0.1, 0.4]]), 20.0, np.zeros((0, 2)))
     times = np.array([2.0, 8.0, 20.0])
-    _, z = true.draw(times, 1, 2_000, rng)
+    _, z = true.draw(times, 1, Each.of([str(i) for i in range(2_000)], 2))
     made = dependence.learn(z[0].reshape(-1, 2), np.repeat(np.arange(2_000), 3), np.tile(times, 2_000), np.ones(6_000), 20.0)
     assert made.length == pytest.approx(20.0, rel=0.8)  # on a grid of factors of 1.8
     np.testing.assert_allclose(made.lasting, true.lasting, atol=0.12)
@@ -304,3 +305,8 @@ def test_event_correlation_is_recovered_under_censoring() -> None:
     seen = e <= cut
     found = dependence.event_correlation(z[ok], np.minimum(e, cut)[ok], seen[ok], start[ok], np.ones(int(ok.sum())))
     assert found == pytest.approx(-0.5, abs=0.08)
+
+
+def test_draws_do_not_depend_on_company(trained: Neural, test_set: History) -> None:
+    company.draws_do_not_depend_on_company(trained, test_set.until(0.0), [8.0, 12.0])
+    company.impossible_requests_are_refused(trained, test_set.until(0.0), [8.0, 12.0])

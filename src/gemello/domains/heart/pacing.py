@@ -108,8 +108,19 @@ def pace(
         shared, each = jax.tree.map(lambda v: np.asarray(v, kind), (shared, each))
         own = ("", "state", "beats")
         program = _program(model, tuple(sorted(n for n in each if n not in own)), state is not None, bool(trace))
-        out = map_blocks(program, shared, cut(each, lanes + fill, size))
-        return _result(model, period, beats, jax.tree.map(lambda v: v[:lanes], out), trace, points)
+        deal = _dealt(lanes + fill, size)
+        out = map_blocks(program, shared, cut(jax.tree.map(lambda v: v[deal], each), lanes + fill, size))
+        back = np.argsort(deal)[:lanes]
+        return _result(model, period, beats, jax.tree.map(lambda v: v[back], out), trace, points)
+
+
+def _dealt(lanes: int, block: int) -> np.ndarray:
+    """An order of the lanes in which blocks go to the devices in turn. Those that only fill up stand last: else one device would
+    have most of them, and be done long before the others."""
+    blocks, devices = lanes // block, len(jax.devices())
+    if blocks % devices:
+        return np.arange(lanes)
+    return np.arange(lanes).reshape(-1, devices, block).swapaxes(0, 1).ravel()
 
 
 def _share(lanes: int) -> int:

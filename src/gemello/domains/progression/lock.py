@@ -183,17 +183,38 @@ def _unlock(data: Mapping[str, Any], place: str) -> Locked:
         if content["version"] != made.version:
             words = f"{content['kind']} of version {str(content['version'])[:20]}"
             raise DataError(words, source=place, remedy=f"this gemello has version {made.version}; train and lock anew")
-        return Locked(
+        found = Locked(
             made.from_dict(content["generator"]),
             str(data["sha256"]),
             content["provenance"],
             Validity.from_dict(content["validity"]),
             tuple(str(m) for m in content["persons"]),
         )
+        _tried(found)
+        return found
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError) as e:
         raise DataError(
             f"no locked generator ({type(e).__name__}: {e})", source=place, remedy="give the file that write made"
         ) from e
+
+
+def _tried(locked: Locked) -> None:
+    """Forecast the most usual person of those learned from: parts that do not fit each other fail here, not in a trial. Raises
+    whatever goes wrong, ValueError for a forecast that is not finite."""
+    g, v = locked.generator, locked.validity
+    usual = {c.name: c.levels[int(np.argmax(c.counts))] if c.levels else c.mean for c in v.covariates}
+    value = lambda names: {n: np.array([usual.get(n, np.nan)]) for n in names}  # noqa: E731
+    names = {role: [x.name for x in g.variables if x.role == role] for role in ("baseline", "longitudinal")}
+    longitudinal, at = names["longitudinal"], np.array([0.5, 1.0]) * (v.last_time or 1.0)
+    seen = History(
+        g.variables, ("usual",), value(names["baseline"]), np.zeros(1, np.int64), np.zeros(1), value(longitudinal),
+        time_unit=g.time_unit,
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        told = {**g.expected(seen, at), **{f"sampled {n}": a for n, a in g.sample(seen, at, draws=2, seed=0).values.items()}}
+    lost = [n for n, a in told.items() if not np.all(np.isfinite(a))]
+    if lost or not set(longitudinal) <= set(told):
+        raise ValueError(f"it does not forecast {', '.join(lost or longitudinal)}")
 
 
 def _class_of(kind: object) -> type[Generator]:

@@ -72,7 +72,8 @@ class Modes:
 
 
 def modes(c: Curves, data: Data, first: Array | None = None, steps: int = 40) -> Modes:
-    """Modes of the persons' effects by Gauss–Newton steps, halved for those whose objective would rise."""
+    """Modes of the persons' effects by Gauss–Newton steps, halved for those whose objective would rise. A person stands still once
+    the own step is small, whoever else goes on."""
     n, m = len(data.x), 2 + len(c.speed)
     u = np.zeros((n, m)) if first is None else first
     inverse = np.asarray(np.linalg.inv(c.omega), float)
@@ -80,17 +81,18 @@ def modes(c: Curves, data: Data, first: Array | None = None, steps: int = 40) ->
     objective, gradient, hessian = _objective(c, data, u, onset, inverse)
     for _ in range(steps):
         step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        if np.max(np.abs(step), initial=0.0) < 1e-6:
+        moving = np.max(np.abs(step), axis=1, initial=0.0) >= 1e-6
+        if not moving.any():
             break
         length = np.ones(n)
         for _ in range(8):
             new = u - length[:, None] * step
             tried, g, h = _objective(c, data, new, onset, inverse)
-            worse = tried > objective + 1e-9
+            worse = moving & (tried > objective + 1e-9)
             if not worse.any():
                 break
             length = np.where(worse, 0.5 * length, length)
-        better = tried <= objective + 1e-9
+        better = moving & (tried <= objective + 1e-9)
         u = np.where(better[:, None], new, u)
         objective, gradient = np.where(better, tried, objective), np.where(better[:, None], g, gradient)
         hessian = np.where(better[:, None, None], h, hessian)
@@ -120,7 +122,7 @@ def _objective(c: Curves, data: Data, u: Array, onset: Array, inverse: Array) ->
 def posterior(c: Curves, data: Data, m: Modes, normal: Array, uniform: Array) -> Array:
     """Draws (draws, n, m) of the persons' effects by sampling and importance resampling (Rubin 1988): candidates from the
     Laplace approximation, widened, weighted by the posterior. normal: (candidates, n or 1, m) standard normal; uniform:
-    (draws,) sorted."""
+    (draws, n or 1), sorted."""
     n, size = m.u.shape
     value, vector = np.linalg.eigh(WIDER * m.covariance)
     root = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
@@ -134,7 +136,9 @@ def posterior(c: Curves, data: Data, m: Modes, normal: Array, uniform: Array) ->
         log_weight[i] -= np.bincount(data.person, weight * (data.value - f) ** 2, minlength=n)
     w = np.exp(log_weight - log_weight.max(axis=0))
     edges = np.cumsum(w / w.sum(axis=0), axis=0)
-    chosen = np.stack([np.minimum(np.searchsorted(e, uniform), len(u) - 1) for e in edges.T], axis=1)
+    at = np.broadcast_to(uniform, (len(uniform), n))
+    found = [np.searchsorted(e, a) for e, a in zip(edges.T, at.T, strict=True)]
+    chosen = np.minimum(np.stack(found, axis=1), len(u) - 1)
     return np.asarray(u[chosen, np.arange(n)])
 
 

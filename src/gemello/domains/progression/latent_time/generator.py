@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.base.errors import DataError
-from gemello.base.random import check_seed, generator
+from gemello.base.random import Each, check_seed, generator
 from gemello.domains.progression.latent_time import curves
 from gemello.domains.progression.latent_time.curves import Curves, Data, Modes
 from gemello.domains.progression.mixed import frame as frames
 from gemello.domains.progression.mixed import hazard, impute
 from gemello.domains.progression.mixed.hazard import Hazard
-from gemello.domains.progression.plain import check_file, variables_from_list, variables_to_list
+from gemello.domains.progression.plain import check_file, check_names, numbers, variables_from_list, variables_to_list
 from gemello.model.contract import Covariate, Model
-from gemello.model.generator import Generator, History, Trajectories, Variable
+from gemello.model.generator import Generator, History, Trajectories, Variable, check_draws
 from gemello.model.parameters import Parameter, ParameterTable
 from gemello.model.population import PopulationParameters
 
@@ -99,19 +99,20 @@ class LatentTime(Generator):
     def sample(self, seen: History, times: Array, *, draws: int, seed: int) -> Trajectories:
         """Futures: pace, start and shifts from each person's posterior (importance resampling), with measurement error."""
         at = self._times(times)
-        rng = generator(seed, "latent time", "sample")
+        check_draws(draws)
+        rng = Each.of(seen.persons, seed, "latent time", "sample")
         data, m = self._posterior(seen)
-        normal, uniform = rng.standard_normal((CANDIDATES * draws, *m.u.shape)), (np.arange(draws) + rng.uniform()) / draws
+        normal, uniform = rng.normal(CANDIDATES * draws, m.u.shape[1]), (np.arange(draws)[:, None] + rng.uniform(1)) / draws
         u = curves.posterior(self.population, data, m, normal, uniform)
         course = self._courses(data, u, at)
         values = {}
         for i, name in enumerate(self.outcomes):
-            y = course[i] + self.population.noise[i] * rng.standard_normal(course[i].shape)
+            y = course[i] + self.population.noise[i] * rng.normal(draws, len(at))
             values[name] = self._measured(name, course[i], y, rng)
         x = np.column_stack([data.x, self._baseline_courses(seen)])
         events = {}
         for name, h in self.hazards.items():
-            drawn = h.draw(x, _since(seen, name), rng.uniform(size=(draws, len(seen))))
+            drawn = h.draw(x, _since(seen, name), rng.uniform(draws))
             known = seen.event_seen.get(name, np.zeros(len(seen), bool))
             events[name] = np.where(known, seen.event_time.get(name, np.zeros(len(seen))), drawn)
         return Trajectories(seen.persons, at, values, events, seed)
@@ -121,7 +122,7 @@ class LatentTime(Generator):
         at = self._times(times)
         data, m = self._posterior(seen)
         half = generator(0, "latent time", "expected").standard_normal((CANDIDATES * EXPECTED_DRAWS // 2, 1, m.u.shape[1]))
-        uniform = (np.arange(EXPECTED_DRAWS) + 0.5) / EXPECTED_DRAWS
+        uniform = (np.arange(EXPECTED_DRAWS)[:, None] + 0.5) / EXPECTED_DRAWS
         u = curves.posterior(self.population, data, m, np.concatenate([half, -half]), uniform)
         return {n: c.mean(axis=0) for n, c in zip(self.outcomes, self._courses(data, u, at), strict=True)}
 
@@ -189,13 +190,15 @@ class LatentTime(Generator):
         """The generator of `to_dict`; DataError for anything else."""
         check_file(data, cls.kind, cls.version)
         try:
-            p = len(data["columns"])
-            numbers = {k: np.array(data[k], float) for k in ("centre", "spread", "mean", "low", "high")}
-            population = Curves(**{k: np.array(data["population"][k], float) for k in Curves.__dataclass_fields__})
+            variables, p, n = variables_from_list(data["variables"]), len(data["columns"]), len(data["outcomes"])
+            check_names(variables, any=data["columns"], longitudinal=data["outcomes"], event=data["hazards"])
+            own = {k: numbers(data[k], p) for k in ("centre", "spread", "mean", "low", "high")}
+            shape = {"pace": (2, 2), "start": (p,)}
+            parts = {k: numbers(data["population"][k], *shape.get(k, (n,))) for k in Curves.__dataclass_fields__}
             return cls(
-                variables_from_list(data["variables"]), str(data["time_unit"]), tuple(data["outcomes"]), population,
-                tuple(data["columns"]), **numbers, covariance=np.array(data["covariance"], float).reshape(p, p),
-                hazards={k: Hazard.from_dict(h) for k, h in data["hazards"].items()}, horizon=float(data["horizon"]),
+                variables, str(data["time_unit"]), tuple(data["outcomes"]), Curves(**parts), tuple(data["columns"]), **own,
+                covariance=numbers(data["covariance"], p, p) if p else np.zeros((0, 0)),
+                hazards={k: Hazard.from_dict(h, p + n) for k, h in data["hazards"].items()}, horizon=float(data["horizon"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as e:
             raise DataError(f"a broken file of a latent-time generator ({e})", remedy="give the file that to_dict made") from e
@@ -242,11 +245,11 @@ class LatentTime(Generator):
             for k in range(len(self.outcomes))
         ]
 
-    def _measured(self, name: str, course: Array, y: Array, rng: np.random.Generator) -> Array:
+    def _measured(self, name: str, course: Array, y: Array, rng: Each) -> Array:
         v = next(v for v in self.variables if v.name == name)
         if v.kind == "binary":
             low, high = v.levels if len(v.levels) == 2 else (0.0, 1.0)
-            return np.where(rng.uniform(size=course.shape) < (course - low) / (high - low), high, low)
+            return np.where(rng.uniform(len(course), course.shape[2]) < (course - low) / (high - low), high, low)
         if v.kind == "ordinal" and v.levels:
             levels = np.array(v.levels)
             return levels[np.searchsorted(0.5 * (levels[1:] + levels[:-1]), y)]

@@ -189,7 +189,7 @@ def known(seen: History, variables: Sequence[Variable], time_unit: str, columns:
 def ahead(times: Array, horizon: float, last: float, unit: str) -> Array:
     """(T,) times of a forecast. Raises DataError for times not after baseline, RefusalError for times beyond `last`."""
     at = np.atleast_1d(np.asarray(times, float))
-    if not (np.all(np.isfinite(at)) and np.all(at > 0)):
+    if not at.size or not (np.all(np.isfinite(at)) and np.all(at > 0)):
         raise DataError("impossible time of a forecast", column="times", value=at, remedy="give times after baseline (0)")
     if at.max() > last:
         words = f"forecast at {at.max():g} {unit}, learnt from visits up to {horizon:g}"

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from gemello.base.errors import DataError
-from gemello.base.random import check_seed, generator
+from gemello.base.random import Each, check_seed
 from gemello.domains.progression.mixed import course as courses
 from gemello.domains.progression.mixed import frame as frames
 from gemello.domains.progression.mixed import hazard, impute, learn
@@ -21,8 +21,8 @@ from gemello.domains.progression.mixed.frame import Frame
 from gemello.domains.progression.mixed.hazard import Hazard
 from gemello.domains.progression.mixed.learn import Margin
 from gemello.domains.progression.mixed.shape import NODES, WEIGHTS
-from gemello.domains.progression.plain import check_file, variables_from_list, variables_to_list
-from gemello.model.generator import Generator, History, Trajectories, Variable
+from gemello.domains.progression.plain import check_file, check_names, numbers, variables_from_list, variables_to_list
+from gemello.model.generator import Generator, History, Trajectories, Variable, check_draws
 
 Array = NDArray[np.float64]
 BEYOND, FAR, LATENT_ROUNDS = 1.1, 0.1, 20
@@ -95,17 +95,18 @@ class Mixed(Generator):
     def sample(self, seen: History, times: Array, *, draws: int, seed: int) -> Trajectories:
         """Futures: a person's deviation, measurement error and events are drawn together. Times in `time_unit` after baseline."""
         at = self._times(times)
-        rng = generator(seed, "mixed", "sample")
+        check_draws(draws)
+        rng = Each.of(seen.persons, seed, "mixed", "sample")
         state = self._state(seen)
         n, (j, k) = len(seen), self.course.shape
-        noise = rng.standard_normal((draws, n, j * k)) if j else np.zeros((draws, n, 0))
+        noise = rng.normal(draws, j * k)
         root = _root(state.posterior.covariance)
         theta = state.posterior.mean + np.einsum("nab,dnb->dna", root, noise)
         values = {}
         for i, name in enumerate(self.frame.courses):
             ahead, own = self._ahead(state, i, at)
             inside = theta.reshape(draws, n, j, k)[:, :, i] @ ahead.h.T + own
-            error = rng.standard_normal((draws, n, len(at))) * np.sqrt(self.course.noise[i])
+            error = rng.normal(draws, len(at)) * np.sqrt(self.course.noise[i])
             values[name] = self._value(i, (inside + error - ahead.mean) / ahead.sd, ahead)
         events = {name: self._events(h, name, seen, state.x, draws, rng) for name, h in self.hazards.items()}
         return Trajectories(seen.persons, at, values, events, seed)
@@ -183,15 +184,20 @@ class Mixed(Generator):
         try:
             frame = Frame.from_dict(data["frame"])
             j, k, p = len(frame.courses), len(frame.knots), len(frame.columns)
+            variables = variables_from_list(data["variables"])
+            check_names(variables, any=frame.columns, longitudinal=frame.courses, event=data["hazards"])
+            cuts, margins = (tuple(data[q]) for q in ("cuts", "margins"))
+            if {len(cuts), len(margins)} != {j}:
+                raise ValueError(f"{len(cuts)} cuts and {len(margins)} margins of {j} courses")
             course = Course(
                 frame.knots, np.array(data["coefficients"], float).reshape(1 + p, j, k),
-                np.array(data["deviations"], float).reshape(j * k, j * k), np.array(data["noise"], float),
-                np.array(data["pins"], np.int64), tuple(np.array(q, float) for q in data["cuts"]),
+                np.array(data["deviations"], float).reshape(j * k, j * k), numbers(data["noise"], j),
+                numbers(data["pins"], j).astype(np.int64), tuple(np.array(q, float) for q in cuts),
             )  # fmt: skip
             return cls(
-                variables_from_list(data["variables"]), str(data["time_unit"]), frame, np.array(data["mean"], float),
-                np.array(data["covariance"], float).reshape(p, p), course, tuple(Margin.from_dict(m) for m in data["margins"]),
-                {name: Hazard.from_dict(h) for name, h in data["hazards"].items()},
+                variables, str(data["time_unit"]), frame, numbers(data["mean"], p),
+                np.array(data["covariance"], float).reshape(p, p), course, tuple(Margin.from_dict(m) for m in margins),
+                {name: Hazard.from_dict(h, p) for name, h in data["hazards"].items()},
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as e:
             raise DataError(f"a broken file of a mixed generator ({e})", remedy="give the file that to_dict made") from e
@@ -271,8 +277,8 @@ class Mixed(Generator):
         binary = next(v.kind for v in self.variables if v.name == name) == "binary"
         return above[..., 0] if binary else levels[0] + above @ np.diff(levels)
 
-    def _events(self, h: Hazard, name: str, seen: History, x: Array, draws: int, rng: np.random.Generator) -> Array:
-        out = h.draw(x, _since(seen, name), rng.uniform(size=(draws, len(seen))))
+    def _events(self, h: Hazard, name: str, seen: History, x: Array, draws: int, rng: Each) -> Array:
+        out = h.draw(x, _since(seen, name), rng.uniform(draws))
         if name in seen.event_seen:
             out = np.where(seen.event_seen[name], seen.event_time[name], out)
         return out

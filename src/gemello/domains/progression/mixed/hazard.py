@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemello.domains.progression.mixed.ridge import folds
+from gemello.domains.progression.plain import numbers
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -52,9 +53,10 @@ class Hazard:
         return {k: getattr(self, k).tolist() for k in ("coefficients", "centre", "times", "cumulative")}
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any]) -> Hazard:
-        """The hazard of `to_dict`."""
-        return cls(**{k: np.array(d[k], float) for k in ("coefficients", "centre", "times", "cumulative")})
+    def from_dict(cls, d: Mapping[str, Any], covariates: int) -> Hazard:
+        """The hazard of `to_dict`, of so many covariates."""
+        size = {"coefficients": covariates, "centre": covariates, "times": len(d["times"]), "cumulative": len(d["times"])}
+        return cls(**{k: numbers(d[k], n) for k, n in size.items()})
 
 
 def fit(x: Array, time: Array, seen: Mask, seed: int) -> Hazard:

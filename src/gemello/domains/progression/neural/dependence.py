@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from gemello.base.random import Each
 from gemello.model.generator import Array
 
 SHRINK = 20.0  # counts in favour of no correlation
@@ -29,18 +30,16 @@ class Dependence:
     length: float
     event: Array
 
-    def draw(
-        self, times: Array, draws: int, persons: int, rng: np.random.Generator, given: Array | None = None
-    ) -> tuple[Array, Array]:
+    def draw(self, times: Array, draws: int, rng: Each, given: Array | None = None) -> tuple[Array, Array]:
         """Normal scores: of events (draws, persons, E), of values (draws, persons, T, J). given: scores of the events already
         drawn (they are conditioned on what is known, such as survival so far)."""
         e, j = self.event.shape
-        z = rng.standard_normal((draws, persons, e)) if given is None else given
+        z = rng.normal(draws, e) if given is None else given
         t = len(times)
         kernel = np.exp(-np.abs(times[:, None] - times) / self.length) + 1e-9 * np.eye(t)
         lt, ls, ln = np.linalg.cholesky(kernel), root(self.lasting - self.event.T @ self.event), root(self.visit)
-        g = lt @ rng.standard_normal((draws, persons, t, j)) @ ls.T
-        g = g + rng.standard_normal((draws, persons, t, j)) @ ln.T
+        g = lt @ rng.normal(draws, t, j) @ ls.T
+        g = g + rng.normal(draws, t, j) @ ln.T
         return z, g + (z @ self.event)[:, :, None, :]
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from gemello.base.errors import DataError, DomainError
-from gemello.base.random import child_seed, generator
+from gemello.base.random import Each, child_seed, generator
 from gemello.domains.progression.neural import dependence, events, features, marginal, network
 from gemello.domains.progression.neural.scales import Scale, learn_scale, plain_bound, read_bound
-from gemello.model.generator import Array, Generator, History, Trajectories, Variable
+from gemello.model.generator import Array, Generator, History, Trajectories, Variable, check_draws
 
 FEWEST = 30  # persons to learn from
 FOLDS = 5
@@ -76,11 +76,10 @@ class Neural(Generator):
 
         Raises DataError for times before what is seen, DomainError for times beyond the reach of the history."""
         t = self._times(seen, times)
-        if draws < 1:
-            raise DataError("no draws", column="draws", value=draws, remedy="give 1 or more")
+        check_draws(draws)
         here = self._origins(seen)
         static = self.encoder.static(here)
-        rng = generator(seed, "neural", "sample")
+        rng = Each.of(seen.persons, seed, "neural", "sample")
         names, n = self._visits, len(seen)
         given = np.empty((draws, n, len(self.hazards)))
         event_time = {}
@@ -90,7 +89,7 @@ class Neural(Generator):
         step = max(1, BLOCK // max(draws * len(t) * max(len(names), 1), 1))
         for a in range(0, n if names else 0, step):
             block = slice(a, min(a + step, n))
-            _, z = self.dependence.draw(t, draws, block.stop - a, rng, given[:, block])
+            _, z = self.dependence.draw(t, draws, rng[block], given[:, block])
             m = self._marginal(static[block], here.time[block], t)
             u = np.moveaxis(special.ndtr(z), 0, -1)  # (persons, T, J, draws)
             v = m.quantile(u)
@@ -252,12 +251,12 @@ class Neural(Generator):
         return np.where(had, at, np.fmax(at, origin)), had
 
     def _event(
-        self, seen: History, name: str, hazard: events.Hazard, origin: Array, static: Array, rng: np.random.Generator, draws: int
+        self, seen: History, name: str, hazard: events.Hazard, origin: Array, static: Array, rng: Each, draws: int
     ) -> tuple[Array, Array]:
         """Normal scores and times (draws, persons) of one event."""
         free, had = self._free(seen, name, origin)
         still = 1 - np.nan_to_num(hazard.risk(static, np.maximum(free - origin, 0.0)[:, None])[:, 0], nan=1 - 1e-12)
-        survival = rng.uniform(size=(draws, len(seen))) * still
+        survival = rng.uniform(draws) * still
         gap = hazard.times(static, survival)
         return events.censored_score(survival), np.where(had, free, np.maximum(origin + gap, free))
 
