@@ -72,8 +72,8 @@ class Modes:
 
 
 def modes(c: Curves, data: Data, first: Array | None = None, steps: int = 40) -> Modes:
-    """Modes of the persons' effects by Gauss–Newton steps, halved for those whose objective would rise. A person stands still once
-    the own step is small, whoever else goes on."""
+    """Modes of the persons' effects by Gauss–Newton steps, halved for those whose objective would rise. A person stands still
+    once the own step is small, whoever else goes on."""
     n, m = len(data.x), 2 + len(c.speed)
     u = np.zeros((n, m)) if first is None else first
     inverse = np.asarray(np.linalg.inv(c.omega), float)
