@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def validate(domain: Domain, json: Json = False) -> None:
     """Hold a domain's models against outside authorities, now. Exit status 1 if a check fails or cannot be run."""
-    rows = _collect(f"Validating {domain}", _to_the_end(_part(domain, "validate").checks()), CHECK)
+    rows = _collect(f"Validating {domain}", lambda: _to_the_end(_part(domain, "validate").checks()), CHECK)
     failed = [r["check"] for r in rows if not r["passed"] and r.get("ran", True)]
     unrun = [r["source"] for r in rows if not r.get("ran", True)]
     if json:
@@ -42,7 +42,7 @@ def validate(domain: Domain, json: Json = False) -> None:
 
 def benchmark(domain: Domain, json: Json = False) -> None:
     """Time a domain's models beside named peers, in one run on this machine."""
-    rows = _collect(f"Timing {domain}", _part(domain, "benchmark").cases(), CASE)
+    rows = _collect(f"Timing {domain}", lambda: _part(domain, "benchmark").cases(), CASE)
     if json:
         output.to_json(rows)
     else:
@@ -85,11 +85,11 @@ def _to_the_end(checks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield stopped
 
 
-def _collect(title: str, rows: Iterable[dict[str, Any]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All rows, told one by one on standard error as they come."""
+def _collect(title: str, rows: Callable[[], Iterable[dict[str, Any]]], keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All rows, told one by one on standard error as they come. rows: gives them; it imports the domain first."""
     out: list[dict[str, Any]] = []
     with output.progress(title) as say:
-        for row in rows:
+        for row in rows():
             missing = [k for k in keys if k not in row]
             if missing:
                 raise ModelError(f"{title}: row {len(out) + 1} has no {', '.join(missing)}; each row needs {', '.join(keys)}")

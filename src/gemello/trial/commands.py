@@ -39,15 +39,16 @@ def analyse(
     said, where the protocol asks. A prognostic score that fails the drift or calibration gate is refused, with the reason.
     """
     output = context.obj
-    from gemello.trial import dossier  # noqa: PLC0415
-    from gemello.trial import protocol as protocols  # noqa: PLC0415
-    from gemello.trial.analyse import analyse as run  # noqa: PLC0415
+    with output.progress("Reading the protocol") as say:
+        from gemello.trial import dossier  # noqa: PLC0415
+        from gemello.trial import protocol as protocols  # noqa: PLC0415
+        from gemello.trial.analyse import analyse as run  # noqa: PLC0415
 
-    plan = protocols.read(protocol)
-    read = [plan.data, *([plan.score.generator] if plan.score and plan.score.generator else [])]
-    read += [plan.external.file] if plan.external else []
-    target = output.check_target(report, sources=[protocol, *read]) if report is not None else None
-    with output.progress(f"Analysing {plan.title}") as say:
+        plan = protocols.read(protocol)
+        read = [plan.data, *([plan.score.generator] if plan.score and plan.score.generator else [])]
+        read += [plan.external.file] if plan.external else []
+        target = output.check_target(report, sources=[protocol, *read]) if report is not None else None
+        say(f"Analysing {plan.title}")
         found = run(plan, progress=say)
         if target is not None:
             say("Writing the dossier")

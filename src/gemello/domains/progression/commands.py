@@ -5,6 +5,7 @@ The command line hands its output (progress, tables, files) in as `context.obj`.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +29,9 @@ def train(
     """Learn how persons go on, choose the generator by held-out score, and lock it in a file with its hash."""
     output = context.obj
     target = output.check_target(target, sources=[history])
-    from gemello.domains.progression import description, lock, select  # noqa: PLC0415
-
     with output.progress("Reading the history") as say:
+        from gemello.domains.progression import description, lock, select  # noqa: PLC0415
+
         learnt = description.read(history).read()
         say(f"Training on {len(learnt)} persons (minutes where a neural generator is tried)")
         found = select.train(learnt, seed=seed, tried=None if kind == "auto" else (kind,))
@@ -70,17 +71,18 @@ def forecast(
     """Forecast each person: mean, median and 90 % interval of what would be measured, on control."""
     output = context.obj
     out = output.check_target(target, sources=[generator, persons]) if target is not None else None
-    import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
-
     from gemello.base.errors import DataError, RefusalError  # noqa: PLC0415
-    from gemello.domains.progression import description, lock  # noqa: PLC0415
 
-    bad = next((t for t in at if not (np.isfinite(t) and t > known)), None)
-    if not np.isfinite(known) or bad is not None:
+    bad = next((t for t in at if not (math.isfinite(t) and t > known)), None)
+    if not math.isfinite(known) or bad is not None:
         value = known if bad is None else bad
         raise DataError("not a time after what is known", column="--at", value=value, remedy="give a time later than --known")
     with output.progress("Reading the generator") as say:
+        import numpy as np  # noqa: PLC0415
+        import polars as pl  # noqa: PLC0415
+
+        from gemello.domains.progression import description, lock  # noqa: PLC0415
+
         locked = lock.read(generator, sha256)
         seen = description.read(persons).read(like=locked.generator.variables).until(known)
         strange = locked.generator.check(seen)

@@ -22,6 +22,7 @@ from gemello.report.tables import Table
 from gemello.report.words import number, percent, plural
 
 WIDTH, NARROW = 720, 356  # px of a picture
+SHOWN = (1.0, 4.0)  # × Cmax, at which block is told
 
 
 def write(
@@ -185,9 +186,6 @@ def _flag(here: bool, share: float) -> str:
 
 def _kept(share: float) -> str:
     return f"not in {percent(share, 1)} of samples" if np.isfinite(share) and share > 0 else "yes"
-
-
-SHOWN = (1.0, 4.0)  # × Cmax
 
 
 def block_table(drug: Drug, vintage: Vintage, source: str = "", bound: Mapping[float, float] | None = None) -> Table:
