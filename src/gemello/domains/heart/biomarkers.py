@@ -19,9 +19,7 @@ LEVELS = (0.3, 0.5, 0.9)
 EAD_WINDOW = (0.3, 0.9)  # fractions of repolarisation between which a rising potential is an early afterdepolarisation
 EAD_AFTER = 100.0  # ms after the steepest rise: before, what rises is the dome after the notch of phase 1
 EAD_RISE = 0.01  # mV/ms: what rises by less is the plateau's own dome
-WATCHED = (
-    4  # afterdepolarisations and failures are looked for in the last quarter of the beats (250 of 1,000, as the FDA's model)
-)
+WATCHED = 4  # afterdepolarisations and failures are looked for in the last quarter: 250 of 1,000 beats, as in FDA's program
 UNREPOLARISED = -40.0  # mV: a beat that starts above it follows one that did not repolarise (Passini 2017, Front Physiol 8:668)
 
 
