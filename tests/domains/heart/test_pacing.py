@@ -11,6 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from gemello.base.errors import ModelError
+from gemello.domains.heart import pacing
 from gemello.domains.heart.cells.cipa.model import cipa
 from gemello.domains.heart.cells.ten_tusscher.model import epi
 from gemello.domains.heart.cells.torord.model import mid
@@ -174,3 +175,26 @@ def test_rest_needs_a_change_above_0() -> None:
     for options in ({"close": float("nan")}, {"close": 0.0}, {"most": -1}):
         with pytest.raises(ModelError, match="at rest by"):
             steady(cipa, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cells", "block", "devices"), [(1024, 64, 2), (512, 64, 4), (192, 64, 2), (8, 8, 2)])
+def test_lanes_that_only_fill_up_are_shared_among_devices(
+    monkeypatch: pytest.MonkeyPatch, cells: int, block: int, devices: int
+) -> None:
+    """Devices take their blocks in one piece: however many of the first lanes are real, no device has two real blocks more than
+    another, wherever blocks can be shared out evenly."""
+    monkeypatch.setattr(jax, "devices", lambda: [None] * devices)
+    order = pacing._dealt(cells, block)
+    assert sorted(order) == list(range(cells))
+    blocks = cells // block
+    if blocks % devices == 0:
+        for real in range(0, cells + 1, block):
+            each = (order < real).reshape(devices, -1).sum(axis=1)
+            assert each.max() - each.min() <= block
+
+
+def test_cells_come_back_in_their_order_from_several_blocks() -> None:
+    factor = np.linspace(0.8, 1.2, 40)
+    gkr = {"GKr": epi.parameters["GKr"].value * factor}
+    found = pace(epi, gkr, block=8).biomarkers["apd90"]
+    assert np.all(np.diff(found) < 0)  # more of IKr, an earlier end
