@@ -12,7 +12,7 @@ from gemello.report import render
 from gemello.report.pictures import Pictures
 from gemello.report.tables import Table
 from gemello.report.words import axis, number, percent, plural
-from gemello.trial import credibility, figures, outcomes
+from gemello.trial import baseline, credibility, figures, outcomes
 from gemello.trial.analyse import Result, collapsible, gains
 from gemello.trial.analysis.result import Estimate
 from gemello.trial.primary import summary
@@ -42,6 +42,7 @@ def write(result: Result, *, path: Path | str, interactive: bool = True) -> Path
         "forest": pictures.draw(
             figures.forest(rows, "", unit), f"{sentence(summary(p))} with {percent(p.analysis.level)} intervals"
         ),
+        "baseline": baseline.table(result),
         "outcomes": outcomes.table(result),
         "course": pictures.draw(*seen) if (seen := outcomes.picture(result)) is not None else None,
         "estimand": items_table("The question that is answered", credibility.attributes(p.estimand)),
