@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from tests.trial.protocols import run
+from tests.trial.protocols import estimand, repeated, run
 
 from gemello.trial import baseline
 
@@ -40,3 +40,17 @@ def test_numbers_levels_and_missing_values(tmp_path: Path) -> None:
 
 def test_a_protocol_without_covariates_has_none(tmp_path: Path) -> None:
     assert baseline.table(run(tmp_path, patients(), endpoint={"kind": "continuous", "outcome": "y"})) is None
+
+
+def test_intercurrent_events_are_counted_by_participant(tmp_path: Path) -> None:
+    """Three visits each; an event that is marked at one or at all of them is one participant's."""
+    table = repeated(40)
+    found = run(
+        tmp_path, table, endpoint={"kind": "repeated", "outcome": "y", "visit": "visit", "at": "week 12"},
+        estimand=estimand(leaving={"strategy": "treatment policy", "column": "off"}, death={"strategy": "treatment policy"}),
+    )  # fmt: skip
+    told = baseline.events(found)
+    assert told is not None
+    one = table.unique("id")
+    expected = [int(one.filter(pl.col("arm") == a)["off"].sum()) for a in ("c", "t")]
+    assert told.rows == (("leaving", "treatment policy", *(f"{n} ({100 * n / 20:.1f} %)" for n in expected)),)

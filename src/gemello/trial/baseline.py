@@ -1,6 +1,7 @@
-"""Who was randomised, arm by arm: the table of baseline values that CONSORT 2010 asks for (item 15; Moher et al., BMJ 340:c869).
+"""Who was randomised and what happened to them, arm by arm: the table of baseline values that CONSORT 2010 asks for (item 15;
+Moher et al., BMJ 340:c869), and how many had each intercurrent event of the estimand.
 
-No p values: differences between randomised arms are chance by design (Senn 1994, Stat Med 13:1715)."""
+No p values of baseline: differences between randomised arms are chance by design (Senn 1994, Stat Med 13:1715)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from gemello.report.words import number, percent
 from gemello.trial.analyse import Result, covariates
 from gemello.trial.analysis.arms import quoted
 from gemello.trial.analysis.formula import Formula
+from gemello.trial.estimands import happened
 from gemello.trial.prepare import ARM
 
 FEW = 5  # different numbers up to which a column is told by its levels
@@ -33,6 +35,25 @@ def table(result: Result) -> Table | None:
     heads = [f"{p.arms.label(a)} (n = {len(g)})" for a, g in zip(arms, groups, strict=False)] + [f"all (n = {len(persons)})"]
     note = "Mean (SD), or number (share of those with a value). As in the data, before anything is left out for missing outcomes."
     return Table("Baseline by arm", ("", *heads), tuple(rows), frozenset(range(1, len(heads) + 1)), note=note)
+
+
+def events(result: Result) -> Table | None:
+    """Participants of each arm with each intercurrent event of the estimand. None where no event names its column."""
+    p, arms = result.protocol, result.prepared.arms
+    told = [e for e in (p.estimand.events if p.estimand else ()) if e.column]
+    if not told:
+        return None
+    rows = []
+    for e in told:
+        had = result.prepared.table.with_columns(pl.Series("__had", happened(result.prepared.table, e), dtype=pl.Boolean))
+        each = had.group_by(p.subject, maintain_order=True).agg(pl.col(ARM).first(), pl.col("__had").any())
+        seen = [each.filter(pl.col(ARM) == a)["__had"] for a in arms]
+        rows.append((e.name, e.strategy, *(_share(int(s.sum()), len(s)) for s in seen)))
+    heads = [f"{p.arms.label(a)} (n = {result.prepared.subjects[a]})" for a in arms]
+    note = "At any visit. An event that depends on the arm makes strategies other than treatment policy differ between arms."
+    return Table(
+        "Intercurrent events by arm", ("event", "strategy", *heads), tuple(rows), frozenset(range(2, len(arms) + 2)), note=note
+    )
 
 
 def _rows(name: str, persons: pl.DataFrame, groups: list[pl.DataFrame]) -> list[tuple[str, ...]]:

@@ -47,6 +47,7 @@ def write(result: Result, *, path: Path | str, interactive: bool = True) -> Path
         "course": pictures.draw(*seen) if (seen := outcomes.picture(result)) is not None else None,
         "estimand": items_table("The question that is answered", credibility.attributes(p.estimand)),
         "handling": result.applied.log,
+        "events": baseline.events(result),
         "score": _score(result, pictures) if result.score is not None else None,
         "sensitivity": sensitivity_table(result) if result.sensitivity else None,
         "sensitivity_forest": pictures.draw(
