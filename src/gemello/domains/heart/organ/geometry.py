@@ -198,16 +198,25 @@ def _inside(t: Tetrahedra, origin: Floats, spacing: float, shape: Integers) -> t
     corners = t.delaunay.points[t.delaunay.simplices[number]]
     low = np.ceil((corners.min(1) - origin) / spacing - 1e-9).astype(np.int64)
     high = np.floor((corners.max(1) - origin) / spacing + 1e-9).astype(np.int64)
-    affine = t.delaunay.transform[number]
+    rows, last = _barycentric(corners)
     of = np.full(shape, -1, np.int64)
     for offset in np.ndindex(*((high - low).max(0) + 1)):
         tried = np.flatnonzero((low + offset <= high).all(1))
         at = low[tried] + offset
-        first = np.einsum("nij,nj->ni", affine[tried, :3], origin + spacing * at - affine[tried, 3])
+        first = np.einsum("nij,nj->ni", rows[tried], origin + spacing * at - last[tried])
         inside = (first > -1e-9).all(1) & (first.sum(1) < 1.0 + 1e-9)
         of[tuple(at[inside].T)] = number[tried[inside]]
     places = np.argwhere(of >= 0)
     return places, of[tuple(places.T)]
+
+
+def _barycentric(corners: Floats) -> tuple[Floats, Floats]:
+    """(n, 3, 3) and (n, 3): the first three barycentric coordinates of x in tetrahedra (n, 4, 3) that are not flat are
+    rows · (x − last). By cross products, all at once: Delaunay.transform factorises one after another, most of a minute."""
+    last = corners[:, 3]
+    a, b, c = (corners[:, k] - last for k in range(3))
+    rows = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], 1)
+    return rows / np.einsum("ni,ni->n", a, rows[:, 0])[:, None, None], last
 
 
 def _fields(
@@ -215,8 +224,8 @@ def _fields(
 ) -> Heart:
     at = origin + spacing * places
     nodes = delaunay.simplices[simplex]
-    affine = delaunay.transform[simplex]
-    first = np.einsum("nij,nj->ni", affine[:, :3], at - affine[:, 3])
+    rows, last = _barycentric(delaunay.points[nodes])
+    first = np.einsum("nij,nj->ni", rows, at - last)
     weight = np.clip(np.column_stack([first, 1.0 - first.sum(1)]), 0.0, 1.0)
     weight /= weight.sum(1, keepdims=True)
     turn = np.einsum("nk,nk->n", weight, np.exp(2j * np.pi * cloud.rt[nodes]))
