@@ -294,6 +294,7 @@ def test_what_is_no_number(text: str) -> None:
 def test_static_beside_dynamic_herg_is_said(tmp_path: Path) -> None:
     d = yaml(tmp_path, GOOD.replace("INaL: none", "INaL: none\n  IKr: {ic50: 50 nM, hill: 1}"))
     assert d.notes == ("static block of IKr is used only where a cell has no dynamic hERG",)
+    assert d.notes_where_static == ("IKr acts here by its static block; the dynamic parameters of hERG are not used",)
 
 
 def test_a_compound_without_any_block_is_one(tmp_path: Path) -> None:

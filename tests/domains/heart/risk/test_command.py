@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
@@ -13,7 +14,8 @@ from tests.domains.heart.risk import common
 
 from gemello.base.errors import DataError, GemelloError
 from gemello.cli import output
-from gemello.domains.heart.risk import command, solver
+from gemello.domains.heart.risk import command, report, solver
+from gemello.domains.heart.risk.assess import Number
 from gemello.domains.heart.risk.reference import Reference, reference, write
 
 HEAD = "name,cmax [nM],INa_IC50 [uM],INa_h,INaL_IC50 [uM],INaL_h,ICaL_IC50 [uM],ICaL_h,hERG_Kmax,hERG_Ku [1/ms],hERG_n,"
@@ -107,6 +109,25 @@ def test_a_compound_in_yaml_with_a_raw_table(here: Path, capsys: pytest.CaptureF
     assert (told["vintage"], told["class_probabilities"]) == ("validation2018", None)
     with pytest.raises(DataError, match="belongs to vintage validation2018"):
         call("xx.yaml", "--vintage", "lab2020")
+
+
+def test_a_compound_of_which_no_herg_data_are_given_has_no_class(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said to be measured and not blocked, it has one."""
+    pytest.importorskip("yaml")
+    text = "name: X\ncmax: 100 nM\nchannels: {INaL: {ic50: 10 uM, hill: 1}, INa: none, ICaL: none%s}\n"
+    (here / "x.yaml").write_text(text % "", encoding="utf-8")
+    with pytest.raises(DataError, match="drug X, column herg: nothing given on hERG") as e:
+        call("x.yaml", "--json")
+    assert e.value.exit_status == 2
+    (here / "x.yaml").write_text(text % ", IKr: none", encoding="utf-8")
+    call("x.yaml", "--json")
+    assert json.loads(capsys.readouterr().out)["compound"] == "X"
+
+
+def test_the_headline_names_both_classes_where_two_ways_disagree() -> None:
+    part = (Number(0.02, 0.0), Number(0.48, 0.0), Number(0.50, 0.0))
+    risk = cast(Any, SimpleNamespace(risk=1, probabilities=part))
+    assert report.choice(risk) == "Intermediate or high risk, not settled: probabilities 48.0 % and 50.0 %"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from gemello.domains.heart.drugs.drug import (
     HERG,
     HIGHEST,
     LOWEST,
+    STATIC_BESIDE,
     Binding,
     Block,
     Drug,
@@ -172,8 +173,10 @@ def _compound(values: Mapping[str, Any], place: str, fitting: _Fitting) -> Drug:
         samples = tables.samples(fitting.file(*_samples_file(values["samples"], vintage, place)), point)
     if binding is not None:
         notes += _static(values.get("channels", {}), block, place)
-    notes += [*herg_notes, *_fixed(point, samples), *_absent(values, vintage or NAMES[0], binding)]
-    return Drug(name, cmax, point, samples, None, vintage, (*warnings(point), *notes))
+    missing = _absent(values, vintage or NAMES[0], binding)
+    notes += [*herg_notes, *_fixed(point, samples)]
+    notes += [f"nothing given on {', '.join(missing)}: taken as not blocked"] if missing else []
+    return Drug(name, cmax, point, samples, None, vintage, (*warnings(point), *notes), missing)
 
 
 def _channels(
@@ -282,7 +285,7 @@ def _static(given: Mapping[str, Any], block: Mapping[str, Block], place: str) ->
             column="channels",
             remedy="leave out the one or the other",
         )
-    return [f"static block of {HERG} is used only where a cell has no dynamic hERG"] if HERG in block else []
+    return [STATIC_BESIDE] if HERG in block else []
 
 
 def _fixed(point: Effects, samples: Effects | None) -> Iterator[str]:
@@ -296,12 +299,12 @@ def _fixed(point: Effects, samples: Effects | None) -> Iterator[str]:
 
 
 def _absent(values: Mapping[str, Any], vintage: str, binding: Binding | None) -> tuple[str, ...]:
-    """Words on channels that the vintage counts and the file does not mention."""
+    """Channels that the vintage counts and the file does not mention."""
     named = set(values.get("channels", {})) | (set(CHANNELS) if "data" in values else set())
     missing = [c for c in empty(vintage).channels if c not in named]
     if binding is None and HERG not in named:
         missing.append("hERG")
-    return (f"nothing given on {', '.join(missing)}: taken as not blocked",) if missing else ()
+    return tuple(missing)
 
 
 # ---- entries -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from gemello.base.errors import DataError
 
 CHANNELS = ("INa", "INaL", "ICaL", "IKr", "IKs", "IK1", "Ito")
 HERG = "IKr"  # the current of the hERG channel
+STATIC_BESIDE = f"static block of {HERG} is used only where a cell has no dynamic hERG"
 HILL_RANGE = (0.3, 5.0)  # outside of it: a warning, for few assays support such a coefficient
 HILL_POSSIBLE = (0.05, 20.0)  # outside of it: refused
 KT = 3.5e-5  # 1/ms, rate of trapping of a bound channel (Li 2017, Circ Arrhythm Electrophysiol 10:e004628, supplement)
@@ -80,6 +81,7 @@ class Drug:
     """name. cmax: free therapeutic concentration, nM. point: best values. samples: joint draws of the same parameters, or None.
     risk: class of a reference drug (0 low, 1 intermediate, 2 high), or None. vintage: which set of measurements and fits it
     belongs to ("" : none). notes: what a reader should know (a Hill coefficient out of the usual range, an extrapolated IC50).
+    unmeasured: channels of which nothing is known, "hERG" among them; they count as not blocked.
     """
 
     name: str
@@ -89,6 +91,15 @@ class Drug:
     risk: int | None = None
     vintage: str = ""
     notes: tuple[str, ...] = field(default=())
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def notes_where_static(self) -> tuple[str, ...]:
+        """The notes, for cells in which hERG acts by its static block wherever the drug has one."""
+        if HERG not in self.point.block or self.point.binding is None:
+            return self.notes
+        used = f"{HERG} acts here by its static block; the dynamic parameters of hERG are not used"
+        return (used, *(n for n in self.notes if n != STATIC_BESIDE))
 
     def __post_init__(self) -> None:
         check_concentration(self.cmax, f"drug {self.name}", "Cmax", CMAX_HIGHEST)

@@ -120,9 +120,9 @@ def unsound(kinds: Kinds, out: Any, cycle_length: float) -> list[str]:
     again = np.asarray(out.biomarkers["ead"]) > 0.0
     words = []
     for stays, rises in zip(_by_dose(kinds, ill), _by_dose(kinds, again), strict=True):
-        which = f"a cell ({LAYERS[int((stays | rises).argmax()) // kinds.levels]})"
-        late = f"{which} does not repolarise within {cycle_length:g} ms"
-        early = f"{which} has early afterdepolarisations, so no one beat stands for the others"
+        first, second = (f"a cell ({LAYERS[int(v.argmax()) // kinds.levels]})" for v in (stays, rises))
+        late = f"{first} does not repolarise within {cycle_length:g} ms"
+        early = f"{second} has early afterdepolarisations, so no one beat stands for the others"
         words.append(late if stays.any() else early if rises.any() else "")
     return words
 

@@ -69,7 +69,7 @@ class Study:
             out.append(f"INa is blocked by {100 * share:.0f} % at {top:.4g} nM: {real}")
         if self.herg == "none":
             out.append("nothing is known of block of hERG: it counts as not blocked")
-        return [*out, *self.drug.notes]
+        return [*out, *self.drug.notes_where_static]
 
 
 def study(
@@ -126,8 +126,10 @@ def study(
     left_out = tuple((float(m), float(m * drug.cmax), w) for m, w in sorted(reasons.items()))
     if len(found) < 2:
         raise DataError(
-            f"no dose can be shown: {left_out[0][2]}", source=f"drug {drug.name}", remedy="give lower multiples by --doses"
-        )
+            f"no dose can be shown: {'; '.join(f'{m:g} × Cmax: {w}' for m, _, w in left_out)}",
+            source=f"drug {drug.name}",
+            remedy=f"give lower multiples by --doses, such as {min(multiples) / 10:g}",
+        )  # fmt: skip
     return Study(drug, virtual, tuple(found), left_out, way)
 
 

@@ -37,6 +37,7 @@ class Run:
     pooled: Population
     groups: dict[str, Population]
     responses: tuple[Response, ...]
+    notes: tuple[str, ...] = ()
 
 
 def population(
@@ -138,7 +139,7 @@ def run(
         groups[sex] = of_sex(pooled, cell, sex, pacer=way)
         herg = herg_of(drug)
         responses.append(respond(groups[sex], drug, cell, multiples=tuple(sorted(doses)) or DOSES, herg=herg, pacer=way))
-    return Run(pooled, groups, tuple(responses))
+    return Run(pooled, groups, tuple(responses), drug.notes_where_static)
 
 
 def herg_of(drug: Drug) -> str:
@@ -168,7 +169,9 @@ def write(output: Any, target: Path, found: Run, cell: CellModel, data: Measured
     from gemello.domains.heart.populations import report as page  # noqa: PLC0415
 
     lines = course(found.pooled, cell)
-    output.write_whole(target, lambda p: page.write(found.pooled, found.groups, found.responses, data, lines, path=p))
+    told = [f"{n[0].upper()}{n[1:]}." for n in found.notes]
+    parts = (found.pooled, found.groups, found.responses, data, lines)
+    output.write_whole(target, lambda p: page.write(*parts, path=p, assumed=told))
 
 
 def to_dict(found: Run) -> dict[str, Any]:
@@ -180,6 +183,7 @@ def to_dict(found: Run) -> dict[str, Any]:
         "cells": {"sampled": p.sampled, "accepted": p.cells, "effective": p.effective},
         "apd90_ms": {sex: dict(zip(("mean", "error"), g.mean("apd90"), strict=True)) for sex, g in found.groups.items()},
         "doses": {r.sex: [asdict(d) for d in r.doses] for r in found.responses},
+        "notes": list(found.notes),
         "provenance": p.provenance.to_dict(),
     }
 
@@ -195,3 +199,5 @@ def show(output: Any, found: Run) -> None:
     ]  # fmt: skip
     print("\n".join(sentences(found.pooled, found.groups, found.responses)) + "\n")
     output.table(HEADS, rows)
+    for words in found.notes:
+        output.note(words)

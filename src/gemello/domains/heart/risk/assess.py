@@ -210,6 +210,9 @@ def _warned(found: Risk, scored: Scored, vintage: Vintage) -> Risk:
         out.append(f"the 95 % interval of the score crosses the threshold {' and '.join(crossed)} C/F: the class is not settled")
     if found.shares is not None and found.risk != found.point_risk:
         out.append(f"the best values alone fall into another class: {CLASSES[found.point_risk]}")
+    most = None if found.probabilities is None else int(np.argmax([p.value for p in found.probabilities]))
+    if most is not None and most != found.risk:
+        out.append(f"most samples fall into class {CLASSES[found.risk]}, but the most probable class is {CLASSES[most]}")
     if found.shares is None:
         out.append("no samples of the parameters: the uncertainty of the assay is not in these numbers")
     if drug.point.binding is None:
@@ -217,7 +220,7 @@ def _warned(found: Risk, scored: Scored, vintage: Vintage) -> Risk:
         out.append(f"{how} in place of dynamic binding, for which the thresholds of {vintage.name} hold")
     known = reference(vintage.name)
     middle = found.score if found.median is None else found.median.value
-    if known and not min(r.low for r in known) <= middle <= max(r.high for r in known):
+    if known and not min(r.median for r in known) <= middle <= max(r.median for r in known):
         out.append(f"the score lies beyond those of the {len(known)} reference drugs: its probabilities are an extrapolation")
     return replace(found, warnings=tuple(dict.fromkeys([*out, *_arrhythmias(found)])))
 

@@ -100,6 +100,11 @@ def read(path: Path, vintage: str | None, seed: int) -> tuple[list[Drug], Vintag
     drugs, rejected, faults = [], list(reading.rejected), []
     for d in reading.drugs:
         try:
+            if "hERG" in d.unmeasured:
+                raise DataError(
+                    "nothing given on hERG, which decides the class", source=f"drug {d.name}", column="herg",
+                    remedy="give herg:, or IKr: none under channels where it was measured and no block seen",
+                )  # fmt: skip
             drugs.append(of.adopt(d))
         except GemelloError as e:
             faults.append(e)

@@ -67,9 +67,16 @@ def write(
 
 # ---- words ---------------------------------------------------------------------------------------------------------
 def choice(risk: Risk) -> str:
-    """The class, with its probability."""
+    """The class, with its probability; both classes where the thresholds' and the most probable one are not the same."""
     words = f"{CLASSES[risk.risk].capitalize()} risk"
-    return words if risk.probabilities is None else f"{words}, probability {percent(risk.probabilities[risk.risk].value)}"
+    if risk.probabilities is None:
+        return words
+    likely = [p.value for p in risk.probabilities]
+    most = int(np.argmax(likely))
+    if most != risk.risk:
+        told = f"{percent(likely[risk.risk], 1)} and {percent(likely[most], 1)}"
+        return f"{CLASSES[risk.risk].capitalize()} or {CLASSES[most]} risk, not settled: probabilities {told}"
+    return f"{words}, probability {percent(likely[risk.risk])}"
 
 
 def verdict(risk: Risk) -> list[str]:
@@ -198,7 +205,8 @@ def block_table(drug: Drug, vintage: Vintage, source: str = "", bound: Mapping[f
         if c == HERG and drug.point.binding is not None:
             rows.append(_dynamic(drug, b, source, bound or {}))
         elif b is None:
-            rows.append((name, "no block", "0 %", "0 %", "none given or none seen"))
+            unknown = (c if c != HERG else "hERG") in drug.unmeasured
+            rows.append((name, "no block", "0 %", "0 %", "NOT GIVEN, taken as not blocked" if unknown else "no block seen"))
         else:
             drawn = None if drug.samples is None else drug.samples.block[c]
             words = f"IC50 {_drawn(b.ic50, None if drawn is None else drawn.ic50)} nM, Hill {number(b.h, 3)}"
