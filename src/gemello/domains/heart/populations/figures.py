@@ -86,4 +86,5 @@ def _at(r: Response) -> Floats:
 
 
 def _doses(responses: Sequence[Response]) -> str:
-    return f"dose: {', '.join(f'{d.multiple:g}' for d in responses[0].doses)} × Cmax"
+    told = ["0 = control", *(f"{k} = {d.multiple:g} ×" for k, d in enumerate(responses[0].doses) if k)]
+    return f"dose by number: {', '.join(told)} Cmax"
