@@ -164,17 +164,18 @@ def test_checks_that_could_not_be_run_are_counted_apart(gemello: Gemello, toy: S
     assert done.out.rstrip().endswith("1 of 1 checks passed\n2 not run: no reference data; set X")
 
 
-def test_a_check_that_raises_is_a_failed_check(gemello: Gemello, toy: SimpleNamespace) -> None:
+@pytest.mark.parametrize(("raised", "told"), [(SolverError("no solution"), "no solution"), (KeyboardInterrupt(), "interrupted")])
+def test_a_check_that_raises_is_a_failed_check(gemello: Gemello, toy: SimpleNamespace, raised: BaseException, told: str) -> None:
     def stops() -> Iterator[dict[str, Any]]:
         yield check("one", True)
-        raise SolverError("no solution")
+        raise raised
 
     toy.checks = stops()
     done = gemello("validate", "toy", "--json")
     one, two = json.loads(done.out)
     assert done.status == 1
     assert one["passed"]
-    assert (two["check"], two["source"], two["passed"]) == ("stopped after: one", "no solution", False)
+    assert (two["check"], two["source"], two["passed"]) == ("stopped after: one", told, False)
 
 
 def test_benchmark_prints_its_cases(gemello: Gemello, toy: SimpleNamespace) -> None:

@@ -74,14 +74,16 @@ def _part(domain: str, part: str) -> Any:
 
 
 def _to_the_end(checks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The checks; where one raises, a failed check that says so, so that those made before are not lost."""
+    """The checks; where one raises or is interrupted (Ctrl-C), a failed check that says so, so that those made before are not
+    lost."""
     last = "the start"
     try:
         for row in checks:
             last = row.get("check", last)
             yield row
-    except GemelloError as e:
-        stopped = dict.fromkeys(CHECK) | {"check": f"stopped after: {last}", "source": str(e), "passed": False}
+    except (GemelloError, KeyboardInterrupt) as e:
+        why = str(e) if isinstance(e, GemelloError) else "interrupted"
+        stopped = dict.fromkeys(CHECK) | {"check": f"stopped after: {last}", "source": why, "passed": False}
         yield stopped
 
 
