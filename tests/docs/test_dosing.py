@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.docs.pages import run
+from tests.docs.pages import ROOT, page, run
 
 from gemello.cli.main import app, main
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "dosing.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("dosing.md")
 COMMANDS = re.findall(r"^\$ gemello (.*)$", PAGE, re.MULTILINE)
 SLOW = ("--models", "--report")  # read, not run
 

@@ -6,14 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import run
+from tests.docs.pages import page, run
 
 from gemello.domains.heart.drugs.drug import CHANNELS
 from gemello.domains.heart.drugs.vintage import NAMES, empty
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "heart-drugs.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("heart-drugs.md")
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.docs.pages import run
+from tests.docs.pages import page, run
 
 from gemello.domains.heart.drugs import compound
 from gemello.domains.heart.populations import command
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "heart-populations.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("heart-populations.md")
 COMMANDS = re.findall(r"^\$ gemello heart population (.*)$", PAGE, re.MULTILINE)
 
 

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.docs.pages import run
+from tests.docs.pages import ROOT, page, run
 
 from gemello.domains.heart.drugs import compound
 from gemello.domains.heart.drugs.vintage import Vintage
 from gemello.domains.heart.risk import command
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "heart-risk.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("heart-risk.md")
 COMMANDS = re.findall(r"^\$ gemello heart risk (.*)$", PAGE, re.MULTILINE)
 
 

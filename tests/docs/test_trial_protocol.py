@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.docs.pages import run
+from tests.docs.pages import ROOT, page, run
 
 from gemello.trial.protocol import SCHEMES, STRATEGIES, SUMMARIES, read
 from gemello.trial.sensitivity import KNOWN
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "trial-protocol.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("trial-protocol.md")
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import run
+from tests.docs.pages import ROOT, page, run
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "trials.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE, FENCES = page("trials.md")
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +54,18 @@ class Each:
 
     def normal(self, draws: int, *shape: int) -> NDArray[np.float64]:
         """(draws, persons, *shape) standard normal."""
-        out = np.empty((draws, len(self.streams), *shape))
-        for i, s in enumerate(self.streams):
-            out[:, i] = s.standard_normal((draws, *shape))
-        return out
+        return self._drawn(lambda s, size: s.standard_normal(size), draws, shape)
 
     def uniform(self, draws: int, *shape: int) -> NDArray[np.float64]:
         """(draws, persons, *shape) uniform from 0 to 1."""
+        return self._drawn(lambda s, size: s.uniform(size=size), draws, shape)
+
+    def _drawn(
+        self, draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]], draws: int, shape: tuple[int, ...]
+    ) -> NDArray[np.float64]:
         out = np.empty((draws, len(self.streams), *shape))
         for i, s in enumerate(self.streams):
-            out[:, i] = s.uniform(size=(draws, *shape))
+            out[:, i] = draw(s, (draws, *shape))
         return out
 
 

@@ -13,14 +13,14 @@ from gemello.inference.npde import Npde
 from gemello.inference.residuals import Goodness
 from gemello.inference.result import Fit
 from gemello.report.tables import Table
-from gemello.report.words import number, percent
+from gemello.report.words import number, percent, sentence
 
 STRONG = 0.9
 
 
 def sentences(words: Sequence[str]) -> str:
     """Each with a capital and a full stop."""
-    return " ".join(f"{w[0].upper()}{w[1:]}." for w in words)
+    return " ".join(map(sentence, words))
 
 
 def correlation_table(fit: Fit) -> Table | None:

@@ -44,6 +44,11 @@ def with_unit(v: float, unit: str, digits: int = 4) -> str:
     return number(v, digits) if unit in ("1", "") else f"{number(v, digits)} {unit}"
 
 
+def sentence(words: str) -> str:
+    """A remark as a sentence: a capital at its start, a full stop at its end."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
 def plural(n: int, noun: str) -> str:
     """A count with its noun."""
     return f"{n} {noun}" + ("" if n == 1 else "s")

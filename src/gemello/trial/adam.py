@@ -10,8 +10,7 @@ import polars as pl
 
 from gemello.base.errors import DataError
 from gemello.formats import adam
-from gemello.trial.analyse import Result, covariates
-from gemello.trial.analysis.formula import Formula
+from gemello.trial.analyse import Result, covariate_columns
 from gemello.trial.prepare import ARM
 from gemello.trial.primary import SCORE
 
@@ -23,8 +22,7 @@ def write(result: Result, folder: Path | str) -> tuple[Path, ...]:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DataError("is a file", source=str(folder), column="--adam", remedy="give a folder")
-    terms = covariates(p)
-    names = tuple(n for n in (Formula.parse(" + ".join(terms)).columns if terms else ()) if n != e.baseline)
+    names = tuple(n for n in covariate_columns(p, result.table) if n != e.baseline)
     used = result.score is not None and result.score.used
     everyone = (
         result.score.table if result.score is not None else result.applied.table

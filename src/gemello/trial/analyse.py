@@ -133,10 +133,15 @@ def covariates(protocol: Protocol) -> tuple[str, ...]:
     return (base, *own) if base and base not in own else own
 
 
+def covariate_columns(protocol: Protocol, table: pl.DataFrame) -> tuple[str, ...]:
+    """Columns that these terms are made of."""
+    written = [quoted(c, table) for c in covariates(protocol)]
+    return Formula.parse(" + ".join(written)).columns if written else ()
+
+
 def _complete(protocol: Protocol, table: pl.DataFrame, scored: Scored | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Rows that every analysis can use, so that all answer on the same subjects; what was left out, in words."""
-    written = [quoted(c, table) for c in covariates(protocol)]
-    names = Formula.parse(" + ".join(written)).columns if written else ()
+    names = covariate_columns(protocol, table)
     missing = [n for n in names if n not in table.columns]
     if missing:
         raise DataError(

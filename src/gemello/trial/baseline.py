@@ -10,9 +10,7 @@ import polars as pl
 from gemello.formats.yamlfile import name_of
 from gemello.report.tables import Table
 from gemello.report.words import number, percent
-from gemello.trial.analyse import Result, covariates
-from gemello.trial.analysis.arms import quoted
-from gemello.trial.analysis.formula import Formula
+from gemello.trial.analyse import Result, covariate_columns
 from gemello.trial.estimands import happened
 from gemello.trial.prepare import ARM
 
@@ -25,9 +23,7 @@ def table(result: Result) -> Table | None:
     missing values apart. None where the protocol names none."""
     p, arms = result.protocol, result.prepared.arms
     persons = result.prepared.table.unique(p.subject, keep="first", maintain_order=True)
-    terms = [quoted(c, persons) for c in covariates(p)]
-    own = Formula.parse(" + ".join(terms)).columns if terms else ()
-    names = [n for n in dict.fromkeys((*own, *p.randomisation.strata)) if n in persons.columns]
+    names = [n for n in dict.fromkeys((*covariate_columns(p, persons), *p.randomisation.strata)) if n in persons.columns]
     if not names:
         return None
     groups = [persons.filter(pl.col(ARM) == a) for a in arms] + [persons]

@@ -210,7 +210,7 @@ def _score(result: Result, pictures: Pictures) -> dict[str, Any]:
         "Drift is judged on baseline values, calibration on the outcomes of all arms together, blinded to the arm; the control "
         "arm below is shown, and decides nothing."
     )
-    sentences += [f"{w[0].upper()}{w[1:]}." for w in s.warnings]
+    sentences += [f"{sentence(w)}." for w in s.warnings]
     names = (axis(f"forecast of {p.endpoint.label} on control", p.endpoint.unit), axis(p.endpoint.label, p.endpoint.unit))
     drawn = []
     told_apart = p.score is not None and p.score.same_scale

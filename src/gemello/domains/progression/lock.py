@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +24,7 @@ from gemello.base.provenance import Provenance, data_hash
 from gemello.domains.progression.overlap import marks
 from gemello.domains.progression.registry import GENERATORS
 from gemello.domains.progression.validity import Validity
+from gemello.formats import tables
 from gemello.model.generator import Array, Generator, History
 
 SCHEMA = "gemello locked generator"
@@ -123,7 +122,7 @@ def write(
     if len(text) > LARGEST:
         raise DataError(f"{len(text)} bytes", source=str(path), remedy=f"a locked generator has at most {LARGEST}")
     _unlock(json.loads(text), str(path))
-    _replace(Path(path), text)
+    tables.write_whole(path, lambda f: f.write(text))
     return digest
 
 
@@ -284,22 +283,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
-
-
-def _replace(path: Path, text: bytes) -> None:
-    """All of the file or none of it: a broken write must not leave half a lock."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
-        try:
-            with os.fdopen(handle, "wb") as f:
-                f.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as e:
-        raise DataError(f"cannot be written ({e.strerror})", source=str(path), remedy="give a place that can be written") from e
 
 
 # ---- what a trial's table says --------------------------------------------------------------------------------------------

@@ -175,7 +175,9 @@ def _compound(values: Mapping[str, Any], place: str, fitting: _Fitting) -> Drug:
         notes += _static(values.get("channels", {}), block, place)
     missing = _absent(values, vintage or NAMES[0], binding)
     notes += [*herg_notes, *_fixed(point, samples)]
-    notes += [f"nothing given on {', '.join(missing)}: taken as not blocked"] if missing else []
+    if missing:
+        told = ", ".join("hERG" if c == HERG else c for c in missing)
+        notes.append(f"nothing given on {told}: taken as not blocked")
     return Drug(name, cmax, point, samples, None, vintage, (*warnings(point), *notes), missing)
 
 
@@ -303,7 +305,7 @@ def _absent(values: Mapping[str, Any], vintage: str, binding: Binding | None) ->
     named = set(values.get("channels", {})) | (set(CHANNELS) if "data" in values else set())
     missing = [c for c in empty(vintage).channels if c not in named]
     if binding is None and HERG not in named:
-        missing.append("hERG")
+        missing.append(HERG)
     return tuple(missing)
 
 

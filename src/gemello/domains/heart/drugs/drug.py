@@ -81,7 +81,7 @@ class Drug:
     """name. cmax: free therapeutic concentration, nM. point: best values. samples: joint draws of the same parameters, or None.
     risk: class of a reference drug (0 low, 1 intermediate, 2 high), or None. vintage: which set of measurements and fits it
     belongs to ("" : none). notes: what a reader should know (a Hill coefficient out of the usual range, an extrapolated IC50).
-    unmeasured: channels of which nothing is known, "hERG" among them; they count as not blocked.
+    unmeasured: channels of which nothing is known; they count as not blocked.
     """
 
     name: str

@@ -43,6 +43,11 @@ class Kinds:
         """Places from apex to base."""
         return len(self.iks)
 
+    @property
+    def count(self) -> int:
+        """Kinds: layers of the wall × places."""
+        return len(LAYERS) * self.levels
+
     def parameters(self) -> Values:
         """{name: (kinds,)} in the order of `recovery.weights`, of those in which kinds differ."""
         tables = [{r.name: r.value for r in m.parameters} for m in self.models]
@@ -70,7 +75,7 @@ def with_drug(kinds: Kinds, drug: Drug | None, concentrations: ArrayLike, herg: 
     nothing."""
     own = kinds.parameters()
     doses = np.atleast_1d(np.asarray(concentrations, float))
-    count = len(LAYERS) * kinds.levels
+    count = kinds.count
     base = {n: np.tile(v, len(doses)) for n, v in own.items()}
     if drug is None:
         return base
@@ -136,7 +141,7 @@ def templates(out: Any, doses: Booleans, step: float) -> list[Templates]:
 
 
 def _by_dose(kinds: Kinds, values: Any) -> Any:
-    return values.reshape(-1, len(LAYERS) * kinds.levels)
+    return values.reshape(-1, kinds.count)
 
 
 def _own_state(model: CellModel) -> Any:

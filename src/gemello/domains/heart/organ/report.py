@@ -15,7 +15,7 @@ from gemello.domains.heart.organ.pictures import lead_chart, leads_chart
 from gemello.domains.heart.organ.study import BEATS, CYCLE, Dose, Study
 from gemello.report import render, svg
 from gemello.report.tables import Table
-from gemello.report.words import number, percent, plural
+from gemello.report.words import number, percent, plural, sentence
 
 NARROW = 356  # px of a picture
 MOST = 6  # ECGs in one picture, as many as there are colours
@@ -42,7 +42,7 @@ def write(study: Study, provenance: Provenance, *, path: Path | str, source: str
     told = {
         "title": f"Tissue ECG: {study.drug.name}",
         "sentences": sentences(study),
-        "warnings": [f"{w[0].upper()}{w[1:]}." for w in study.warnings],
+        "warnings": [sentence(w) for w in study.warnings],
         "leads": svg.render(leads, "figure-1", NARROW),
         "map": isochrones.picture(study.virtual.heart, study.virtual.activation, "figure-2", NARROW),
         "lead": svg.render(replace(lead_chart(large, labels, LEAD), height=330), "figure-3", NARROW),

@@ -99,18 +99,17 @@ def study(
     asked, left = asked[known], left[known]
     say("Pacing cells")
     kinds = virtual.kinds
-    count = len(kinds.models) * kinds.levels
     parameters = with_drug(kinds, own, asked * drug.cmax, "static" if way == "static" else "auto")
     if way == "equivalent":
         name = kinds.models[0].conductances[HERG]
-        parameters[name] = parameters[name] * np.repeat(left, count)
+        parameters[name] = parameters[name] * np.repeat(left, kinds.count)
     out = paced(kinds, parameters, len(asked), pacer, cycle_length=CYCLE, beats=BEATS, trace=STEP)
     why = unsound(kinds, out, CYCLE)
     if why[0]:
         raise DataError(f"without drug {why[0]}", source=f"drug {drug.name}", remedy="an ECG of it means nothing: mend the cells")
     reasons |= {m: w for m, w in zip(asked, why, strict=True) if w}
     well = np.array([not w for w in why])
-    apd90 = np.asarray(out.biomarkers["apd90"], float).reshape(-1, count)[:, 0]
+    apd90 = np.asarray(out.biomarkers["apd90"], float).reshape(-1, kinds.count)[:, 0]
     say("Electrocardiograms")
     found = []
     for m, t, apd, kept in zip(asked[well], templates(out, well, STEP), apd90[well], left[well], strict=True):

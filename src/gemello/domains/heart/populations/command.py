@@ -167,9 +167,10 @@ def course(pooled: Population, cell: CellModel) -> tuple[Any, Any]:
 def write(output: Any, target: Path, found: Run, cell: CellModel, data: Measured) -> None:
     """The report."""
     from gemello.domains.heart.populations import report as page  # noqa: PLC0415
+    from gemello.report.words import sentence  # noqa: PLC0415
 
     lines = course(found.pooled, cell)
-    told = [f"{n[0].upper()}{n[1:]}." for n in found.notes]
+    told = [sentence(n) for n in found.notes]
     parts = (found.pooled, found.groups, found.responses, data, lines)
     output.write_whole(target, lambda p: page.write(*parts, path=p, assumed=told))
 

@@ -14,7 +14,7 @@ from gemello.domains.heart.populations.population import Population
 from gemello.domains.heart.populations.response import Response
 from gemello.report import render, svg
 from gemello.report.tables import Table
-from gemello.report.words import number, percent
+from gemello.report.words import number, percent, sentence
 
 WIDTH = 356  # px of a picture
 NAMES = {"apd90_from_peak": "APD90 from the peak (ms)", "peak": "peak (mV)", "rest": "rest (mV)"}
@@ -43,8 +43,7 @@ def write(
         "title": f"{responses[0].drug} in a population of hearts",
         "sentences": sentences(pooled, groups, responses),
         "pictures": [
-            (svg.render(c, f"figure-{k + 1}", WIDTH), f"Figure {k + 1}. {w[0].upper()}{w[1:]}.")
-            for k, (c, w) in enumerate(charts)
+            (svg.render(c, f"figure-{k + 1}", WIDTH), f"Figure {k + 1}. {sentence(w)}") for k, (c, w) in enumerate(charts)
         ],
         "tables": [dose_table(responses), agreement_table(pooled, data)],
         "assumed": [*assumptions(pooled), *assumed],

@@ -83,6 +83,7 @@ def read(path: Path, vintage: str | None, seed: int) -> tuple[list[Drug], Vintag
     """Compounds, the vintage that judges them, and those that cannot be used with the reason. Raises DataError where none can."""
     from gemello.base.random import check_seed  # noqa: PLC0415
     from gemello.domains.heart.drugs import compound  # noqa: PLC0415
+    from gemello.domains.heart.drugs.drug import HERG  # noqa: PLC0415
     from gemello.domains.heart.drugs.vintage import empty  # noqa: PLC0415
 
     check_seed(seed)
@@ -100,7 +101,7 @@ def read(path: Path, vintage: str | None, seed: int) -> tuple[list[Drug], Vintag
     drugs, rejected, faults = [], list(reading.rejected), []
     for d in reading.drugs:
         try:
-            if "hERG" in d.unmeasured:
+            if HERG in d.unmeasured:
                 raise DataError(
                     "nothing given on hERG, which decides the class", source=f"drug {d.name}", column="herg",
                     remedy="give herg:, or IKr: none under channels where it was measured and no block seen",

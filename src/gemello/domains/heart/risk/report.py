@@ -19,7 +19,7 @@ from gemello.domains.heart.risk.solver import BEATS, CYCLE
 from gemello.domains.heart.risk.traces import Traces
 from gemello.report import render, svg
 from gemello.report.tables import Table
-from gemello.report.words import number, percent, plural
+from gemello.report.words import number, percent, plural, sentence
 
 WIDTH, NARROW = 720, 356  # px of a picture
 SHOWN = (1.0, 4.0)  # × Cmax, at which block is told
@@ -47,7 +47,7 @@ def write(
         "level": CLASSES[risk.risk],
         "choice": choice(risk),
         "sentences": verdict(risk),
-        "warnings": [f"{w[0].upper()}{w[1:]}." for w in risk.warnings],
+        "warnings": [sentence(w) for w in risk.warnings],
         "qnet": svg.render(figures.qnet_chart(risk), "figure-1", NARROW),
         "potentials": svg.render(
             figures.potentials_chart(traces.time, traces.voltage, [d.multiple for d in risk.doses], list(traces.apd90)),
@@ -205,7 +205,7 @@ def block_table(drug: Drug, vintage: Vintage, source: str = "", bound: Mapping[f
         if c == HERG and drug.point.binding is not None:
             rows.append(_dynamic(drug, b, source, bound or {}))
         elif b is None:
-            unknown = (c if c != HERG else "hERG") in drug.unmeasured
+            unknown = c in drug.unmeasured
             rows.append((name, "no block", "0 %", "0 %", "NOT GIVEN, taken as not blocked" if unknown else "no block seen"))
         else:
             drawn = None if drug.samples is None else drug.samples.block[c]
